@@ -1,0 +1,244 @@
+# libgotimer: how to build, test and install it. `make` alone lists the targets.
+#
+# Needed everywhere: a Rust toolchain (cargo) and a C compiler. `make check` also needs a C++
+# compiler (the header must work from C++), rustfmt and clippy; `make sanitize` a nightly
+# toolchain and valgrind. What is missing is named in one line, with the way to get it.
+
+CARGO   ?= cargo
+NIGHTLY ?= cargo +nightly
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+INCDIR  ?= $(PREFIX)/include
+DESTDIR ?=
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
+CFLAGS   ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+WARN     := -Wall -Wextra -Werror
+
+VERSION := $(shell sed -n 's/^version *= *"\([^"]*\)".*/\1/p' Cargo.toml | head -n 1)
+SOMAJOR := $(firstword $(subst ., ,$(VERSION)))
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+B       := build
+# cargo writes the header here on each release build (see build.rs).
+HEADER  := $(abspath $(TARGET))/release/gotimer.h
+# The C tests that run several threads against each other: part of their names.
+PLOOPS  := ploop
+# What a program needs beside libgotimer.a.
+STATIC_LIBS := -lpthread -ldl -lm
+
+# $(call need,program,what for,how to get it): one clear line when a tool is missing.
+need = @command -v $(firstword $(1)) >/dev/null 2>&1 || { \
+	echo "make: $(firstword $(1)) is missing ($(2)). $(3)" >&2; exit 1; }
+# $(call need_part,command,name,how to get it): the same for parts of the Rust toolchain.
+need_part = @$(1) --version >/dev/null 2>&1 || { \
+	echo "make: $(2) is missing. Install it with: $(3)" >&2; exit 1; }
+need_cargo  = $(call need,$(CARGO),the Rust toolchain,Install it with rustup: https://rustup.rs)
+need_cc     = $(call need,$(CC),the C compiler,Debian: apt-get install gcc)
+need_cxx    = $(call need,$(CXX),the C++ compiler: the tests use the header from C++,Debian: apt-get install g++)
+need_rustfmt = $(call need_part,$(CARGO) fmt,rustfmt,rustup component add rustfmt)
+need_clippy = $(call need_part,$(CARGO) clippy,clippy,rustup component add clippy)
+need_valgrind = $(call need,valgrind,the memory checker,Debian: apt-get install valgrind)
+need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolchain install nightly --profile minimal)
+
+# The steps of `make check`, in order.
+CHECKS  := fmt clippy cargo header ctests public gomap readme examples install bench
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help all build header header-check demo check ctest model sanitize asan tsan valgrind \
+	bench install clean FORCE $(CHECKS:%=check-%)
+
+help: ## list the targets
+	@echo "libgotimer $(VERSION): targets"
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS="$$(printf '\t')" read -r t d; do printf '  %-13s %s\n' "$$t" "$$d"; done
+
+# ---- libraries and C tests, in several flavours --------------------------------------------
+
+# $(call flavour,directory,command that builds,where it leaves the libraries,extra C flags)
+# gives $1/lib (the libraries under their installed names) and $1/ctests (the test runner,
+# which finds $1/lib by its own place). The build command always runs; cargo knows when there
+# is nothing to do, and an unchanged library is not copied, so nothing is linked again.
+define flavour
+$(1)/lib/libgotimer.so.$(VERSION): FORCE
+	$$(need_cargo)
+	$$(need_cc)
+	@$(2)
+	@mkdir -p $$(@D)
+	@cmp -s $(3)/libgotimer.so $$@ || install -m 755 $(3)/libgotimer.so $$@
+	@cmp -s $(3)/libgotimer.a $$(@D)/libgotimer.a || install -m 644 $(3)/libgotimer.a $$(@D)/libgotimer.a
+	@ln -sf libgotimer.so.$(VERSION) $$(@D)/libgotimer.so.$(SOMAJOR)
+	@ln -sf libgotimer.so.$(SOMAJOR) $$(@D)/libgotimer.so
+
+$(1)/obj/%.c.o: ctests/%.c
+	$$(need_cc)
+	@mkdir -p $$(@D)
+	$$(CC) -std=c11 $(WARN) $$(CFLAGS) $(4) -pthread -MMD -MP -Iinclude -Ictests -c $$< -o $$@
+
+$(1)/obj/%.cpp.o: ctests/%.cpp
+	$$(need_cxx)
+	@mkdir -p $$(@D)
+	$$(CXX) -std=c++17 $(WARN) $$(CXXFLAGS) $(4) -pthread -MMD -MP -Iinclude -Ictests -c $$< -o $$@
+
+$(1)/ctests: $(patsubst ctests/%,$(1)/obj/%.o,$(sort $(wildcard ctests/*.c ctests/*.cpp))) \
+		$(1)/lib/libgotimer.so.$(VERSION)
+	$$(CXX) $$(CXXFLAGS) $(4) -pthread -o $$@ $$(filter %.o,$$^) -L$(1)/lib -lgotimer -Wl,-rpath,'$$$$ORIGIN/lib'
+
+-include $(wildcard $(1)/obj/*.d)
+endef
+
+# cargo shares no job server with make: it would complain that it cannot reach it.
+release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release --target-dir $(TARGET)
+checked = MAKEFLAGS= $(CARGO) build --release --features checked --target-dir $(TARGET)/checked
+asan_build = MAKEFLAGS= RUSTFLAGS="-Zsanitizer=address" $(NIGHTLY) build --release --target $(HOST) --target-dir $(TARGET)/asan
+# The standard library is not instrumented; nothing of ours may rely on its locks (docs/design.md).
+tsan_build = MAKEFLAGS= RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+	$(NIGHTLY) build --release --target $(HOST) --target-dir $(TARGET)/tsan
+
+$(eval $(call flavour,$(B),$(release),$(TARGET)/release,))
+$(eval $(call flavour,$(B)/checked,$(checked),$(TARGET)/checked/release,-DGT_TEST_CHECKED=1))
+$(eval $(call flavour,$(B)/asan,$(asan_build),$(TARGET)/asan/$(HOST)/release,-fsanitize=address -fno-omit-frame-pointer))
+$(eval $(call flavour,$(B)/tsan,$(tsan_build),$(TARGET)/tsan/$(HOST)/release,-fsanitize=thread -Wno-tsan))
+
+LIB := $(B)/lib/libgotimer.so.$(VERSION)
+
+all: build
+build: $(LIB) ## build the release libraries into build/lib
+
+# ---- header --------------------------------------------------------------------------------
+
+header: $(LIB) ## regenerate include/gotimer.h
+	@mkdir -p include
+	@cmp -s $(HEADER) include/gotimer.h || cp $(HEADER) include/gotimer.h
+	@echo "include/gotimer.h is up to date"
+
+header-check: $(LIB) ## fail if include/gotimer.h is not what the sources give
+	@diff -u include/gotimer.h $(HEADER) || { \
+		echo "make: include/gotimer.h differs from what the sources give. Mend it with: make header" >&2; exit 1; }
+	@echo "header-check: include/gotimer.h is up to date"
+
+# ---- examples and benchmark ----------------------------------------------------------------
+
+# Each examples/NAME.c is a program; more files of it stand in examples/NAME/.
+EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(sort $(wildcard examples/*.c)))
+LINK_LIB  = -L$(B)/lib -lgotimer -Wl,-rpath,'$$ORIGIN/../lib' -lm
+
+.SECONDEXPANSION:
+$(B)/examples/%: examples/%.c $$(wildcard examples/$$*/*.c examples/$$*/*.h) include/gotimer.h $(LIB)
+	$(need_cc)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude -Iexamples/$* $(filter %.c,$^) -o $@ $(LINK_LIB)
+
+demo: $(B)/examples/demo ## build and run the demo: a million timers on all cores, about 10 s
+	@$(B)/examples/demo $(DEMO)
+
+$(B)/bench/bench: $(sort $(wildcard bench/*.c bench/*.h)) include/gotimer.h $(LIB)
+	$(need_cc)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $(filter %.c,$^) -o $@ $(LINK_LIB)
+
+bench: $(B)/bench/bench ## run the benchmark beside its floors (BENCH=--quick for a short run)
+	@$(B)/bench/bench $(BENCH)
+
+# ---- checks --------------------------------------------------------------------------------
+
+# One after the other, so that output stays in order and no test shares the machine with
+# another step; each step uses -j by itself.
+check: ## all that must pass before a commit (needs c++, rustfmt and clippy too)
+	@set -e; for c in $(CHECKS); do echo "== check-$$c"; $(MAKE) --no-print-directory check-$$c; done
+	@echo "make check: all passed"
+
+check-fmt:
+	$(need_cargo)
+	$(need_rustfmt)
+	@MAKEFLAGS= $(CARGO) fmt --all --check
+
+check-clippy:
+	$(need_cargo)
+	$(need_clippy)
+	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --target-dir $(TARGET) -- -D warnings
+	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --features checked --target-dir $(TARGET) -- -D warnings
+
+check-cargo:
+	$(need_cargo)
+	@MAKEFLAGS= $(CARGO) test --target-dir $(TARGET)
+
+check-header: header-check
+
+# The release build, the checked build, and the threaded tests with all heaps verified.
+check-ctests: $(B)/ctests $(B)/checked/ctests
+	@echo "ctests:"; $(B)/ctests
+	@echo "ctests, checked build:"; $(B)/checked/ctests
+	@echo "ctests, GOTIMER_VERIFY=1:"; GOTIMER_VERIFY=1 $(B)/ctests $(PLOOPS)
+
+check-public: $(LIB)
+	@sh ctests/public.sh $(LIB)
+
+check-gomap:
+	@sh ctests/gomap.sh
+
+check-readme: $(LIB)
+	@CC="$(CC)" sh ctests/readme.sh
+
+check-examples: $(EXAMPLES)
+	@set -e; for e in $(filter-out %/demo,$(EXAMPLES)); do echo "$$e"; $$e; done
+	@echo "$(B)/examples/demo 2 100000"; $(B)/examples/demo 2 100000
+
+check-install: $(LIB)
+	@MAKE="$(MAKE)" CC="$(CC)" STATIC_LIBS="$(STATIC_LIBS)" sh ctests/install.sh $(VERSION) $(SOMAJOR)
+
+check-bench: $(B)/bench/bench
+	@$(B)/bench/bench --quick
+
+ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of them)
+	@$(B)/ctests $(TESTS)
+
+# ---- models and sanitizers -----------------------------------------------------------------
+
+model: ## run the loom models, and the mutations with which a model must fail
+	$(need_cargo)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" sh ctests/model.sh
+
+sanitize: ## ASan and valgrind over the C tests, TSan over the threaded ones
+	@set -e; for c in asan tsan valgrind; do $(MAKE) --no-print-directory $$c; done
+	@echo "make sanitize: all passed"
+
+# Rust's own sanitizer runtime is not used: the C compiler's is linked, and both instrument
+# for the same interface (ctests/tsan_names.c fills a gap of older ones).
+asan:
+	$(need_nightly)
+	@$(MAKE) --no-print-directory $(B)/asan/ctests
+	@echo "ctests, AddressSanitizer:"
+	@GT_TEST_SLOW=8 ASAN_OPTIONS=abort_on_error=0 $(B)/asan/ctests $(TESTS)
+
+tsan:
+	$(need_nightly)
+	@$(MAKE) --no-print-directory $(B)/tsan/ctests
+	@echo "ctests, ThreadSanitizer:"
+	@GT_TEST_SLOW=20 TSAN_OPTIONS=halt_on_error=1 $(B)/tsan/ctests $(or $(TESTS),$(PLOOPS))
+
+valgrind: $(B)/ctests
+	$(need_valgrind)
+	@echo "ctests, valgrind:"
+	@GT_TEST_SLOW=40 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+		--errors-for-leak-kinds=definite --fair-sched=yes $(B)/ctests $(TESTS)
+
+# ---- install -------------------------------------------------------------------------------
+
+install: $(LIB) ## install into PREFIX (default /usr/local), below DESTDIR
+	install -d $(DESTDIR)$(INCDIR) $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 include/gotimer.h $(DESTDIR)$(INCDIR)/gotimer.h
+	install -m 755 $(LIB) $(DESTDIR)$(LIBDIR)/libgotimer.so.$(VERSION)
+	ln -sf libgotimer.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libgotimer.so.$(SOMAJOR)
+	ln -sf libgotimer.so.$(SOMAJOR) $(DESTDIR)$(LIBDIR)/libgotimer.so
+	install -m 644 $(B)/lib/libgotimer.a $(DESTDIR)$(LIBDIR)/libgotimer.a
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCDIR@|$(INCDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' -e 's|@STATIC_LIBS@|$(STATIC_LIBS)|' \
+		gotimer.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/gotimer.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/gotimer.pc
+
+clean: ## remove all that was built
+	rm -rf $(B) $(TARGET)

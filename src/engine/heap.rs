@@ -1,0 +1,342 @@
+//! The 4-ary min-heap of a P: `siftup`, `siftdown`, `doaddtimer`, `dodeltimer`,
+//! `dodeltimer0`, `inittimerheap` of runtime/time.go.
+//!
+//! Entries are (when, timer), 16 bytes. The root stands at slot 3 of an array aligned
+//! to 64 bytes, so the four children of a node share one cache line:
+//! child(s) = 4(s-2), parent(s) = s/4 + 2. Outside this file positions count from 0.
+//!
+//! Behind the heap, in the same array, stand the deferred entries: armed during a pass
+//! for a time already due, they enter the heap for the next pass (rule S10).
+//! Everything here is guarded by the P's timers lock.
+
+use super::timer::TimerRef;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use std::ptr::NonNull;
+
+/// An entry: the key, and the timer it stands for.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Entry {
+    pub when: i64,
+    pub t: TimerRef,
+}
+
+const ROOT: usize = 3;
+const ALIGN: usize = 64;
+const FIRST: usize = 29;
+/// From this size on, siftdown prefetches the grandchildren: below it they are in cache.
+#[cfg(target_arch = "x86_64")]
+const PREFETCH_FROM: usize = 4096;
+
+#[inline(always)]
+fn child(slot: usize) -> usize {
+    4 * (slot - 2)
+}
+
+#[inline(always)]
+fn parent(slot: usize) -> usize {
+    slot / 4 + 2
+}
+
+pub(crate) struct Heap {
+    /// Slot 0 of the array; slots ROOT.. are used.
+    base: *mut Entry,
+    /// Slots in the array.
+    slots: usize,
+    /// Entries in the heap.
+    len: usize,
+    /// Deferred entries behind them.
+    deferred: usize,
+    /// Not above any deferred key.
+    deferred_min: i64,
+}
+
+impl Heap {
+    pub(crate) const fn new() -> Self {
+        Heap { base: std::ptr::null_mut(), slots: 0, len: 0, deferred: 0, deferred_min: i64::MAX }
+    }
+
+    /// Entries in heap order; without the deferred ones.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All entries, deferred ones included.
+    #[inline(always)]
+    pub(crate) fn total(&self) -> usize {
+        self.len + self.deferred
+    }
+
+    #[inline(always)]
+    fn at(&self, slot: usize) -> Entry {
+        debug_assert!(slot >= ROOT && slot < ROOT + self.total());
+        // SAFETY: slots ROOT .. ROOT+total of the array are initialised, and in it.
+        unsafe { *self.base.add(slot) }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, slot: usize, e: Entry) {
+        debug_assert!(slot >= ROOT && slot < self.slots);
+        // SAFETY: the slot is within the array.
+        unsafe { *self.base.add(slot) = e }
+    }
+
+    /// The entry at a position; 0 is the minimum.
+    #[inline(always)]
+    pub(crate) fn get(&self, i: usize) -> Entry {
+        self.at(ROOT + i)
+    }
+
+    /// Changes the key of a position without moving it: `inittimerheap` must follow.
+    pub(crate) fn set_when(&mut self, i: usize, when: i64) {
+        let e = self.at(ROOT + i);
+        self.put(ROOT + i, Entry { when, ..e });
+    }
+
+    /// Makes room for `n` more entries, so that adding them cannot fail.
+    #[inline]
+    pub(crate) fn reserve(&mut self, host: &Host, n: usize) -> Result<()> {
+        if ROOT + self.total() + n <= self.slots { Ok(()) } else { self.grow(host, n) }
+    }
+
+    #[cold]
+    fn grow(&mut self, host: &Host, n: usize) -> Result<()> {
+        let need = self.total().checked_add(n).ok_or(Error::NoMem)?;
+        self.resize(host, need.max(self.total().saturating_mul(2)).max(FIRST))
+    }
+
+    /// Moves to an array with room for `want` entries, which is not less than `total`.
+    fn resize(&mut self, host: &Host, want: usize) -> Result<()> {
+        let slots = (want + ROOT).next_multiple_of(4);
+        let bytes = slots.checked_mul(size_of::<Entry>()).filter(|b| *b < isize::MAX as usize).ok_or(Error::NoMem)?;
+        let base = host.alloc(bytes, ALIGN).ok_or(Error::NoMem)?.cast::<Entry>().as_ptr();
+        if self.total() > 0 {
+            // SAFETY: both arrays hold ROOT+total slots and do not overlap.
+            unsafe { std::ptr::copy_nonoverlapping(self.base.add(ROOT), base.add(ROOT), self.total()) };
+        }
+        let total = (self.len, self.deferred);
+        self.release(host);
+        (self.len, self.deferred) = total;
+        self.base = base;
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Gives the array back; the entries are gone.
+    pub(crate) fn release(&mut self, host: &Host) {
+        if let Some(p) = NonNull::new(self.base.cast::<u8>()) {
+            // SAFETY: it came from `grow` with this size and alignment.
+            unsafe { host.free(p, self.slots * size_of::<Entry>(), ALIGN) };
+        }
+        self.base = std::ptr::null_mut();
+        (self.slots, self.len, self.deferred) = (0, 0, 0);
+    }
+
+    /// Gives memory back if far less is needed, and a smaller array can be had.
+    pub(crate) fn shrink(&mut self, host: &Host) {
+        if self.total() == 0 {
+            self.release(host);
+        } else if self.slots > 4 * (self.total() + FIRST) {
+            let _ = self.resize(host, 2 * self.total());
+        }
+    }
+
+    /// Go's doaddtimer: adds an entry. Room was made by `reserve`.
+    #[inline]
+    pub(crate) fn doaddtimer(&mut self, when: i64, t: TimerRef) {
+        if self.deferred > 0 {
+            let first = self.at(ROOT + self.len);
+            self.put(ROOT + self.total(), first);
+        }
+        self.len += 1;
+        self.siftup(ROOT + self.len - 1, Entry { when, t });
+    }
+
+    /// Adds an entry for the next pass. Room was made by `reserve`.
+    pub(crate) fn defer(&mut self, when: i64, t: TimerRef) {
+        self.put(ROOT + self.total(), Entry { when, t });
+        self.deferred += 1;
+        self.deferred_min = self.deferred_min.min(when);
+    }
+
+    /// Moves all deferred entries into the heap.
+    pub(crate) fn undefer(&mut self) {
+        while self.deferred > 0 {
+            let e = self.at(ROOT + self.len);
+            self.deferred -= 1;
+            self.len += 1;
+            self.siftup(ROOT + self.len - 1, e);
+        }
+        self.deferred_min = i64::MAX;
+    }
+
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred > 0
+    }
+
+    /// The earliest key; 0 when there is no entry.
+    #[inline]
+    pub(crate) fn min_when(&self) -> i64 {
+        if self.total() == 0 {
+            return 0;
+        }
+        let root = if self.len > 0 { self.at(ROOT).when } else { i64::MAX };
+        root.min(self.deferred_min)
+    }
+
+    /// Takes the last entry of the array off, deferred or not; the heap stays a heap.
+    pub(crate) fn pop_last(&mut self) -> Option<Entry> {
+        let last = self.total().checked_sub(1)?;
+        let e = self.at(ROOT + last);
+        match self.deferred {
+            0 => self.len -= 1,
+            n => {
+                self.deferred = n - 1;
+                if n == 1 {
+                    self.deferred_min = i64::MAX;
+                }
+            }
+        }
+        Some(e)
+    }
+
+    /// Go's dodeltimer0: removes the minimum.
+    #[inline]
+    pub(crate) fn dodeltimer0(&mut self) {
+        let last = self.remove_end();
+        if self.len > 0 {
+            self.siftdown(ROOT, last);
+        }
+    }
+
+    /// Go's dodeltimer: removes position i. The entry that takes its place may be smaller
+    /// or larger than it, so it is sifted both ways.
+    pub(crate) fn dodeltimer(&mut self, i: usize) {
+        let last = self.remove_end();
+        if i == self.len {
+            return;
+        }
+        let slot = ROOT + i;
+        if slot > ROOT && last.when < self.at(parent(slot)).when {
+            self.siftup(slot, last);
+        } else {
+            self.siftdown(slot, last);
+        }
+    }
+
+    /// Removes position i by putting the last entry there, in no order:
+    /// `inittimerheap` must follow.
+    pub(crate) fn swap_remove(&mut self, i: usize) {
+        let last = self.remove_end();
+        if i < self.len {
+            self.put(ROOT + i, last);
+        }
+    }
+
+    /// Takes the heap's last entry off; the last deferred one fills the gap.
+    #[inline(always)]
+    fn remove_end(&mut self) -> Entry {
+        let e = self.at(ROOT + self.len - 1);
+        if self.deferred > 0 {
+            let last = self.at(ROOT + self.total() - 1);
+            self.put(ROOT + self.len - 1, last);
+        }
+        self.len -= 1;
+        e
+    }
+
+    /// Gives the minimum a later key and moves it to its place.
+    #[inline]
+    pub(crate) fn rekey0(&mut self, when: i64) {
+        let t = self.at(ROOT).t;
+        self.siftdown(ROOT, Entry { when, t });
+    }
+
+    /// Moves `e`, which is to stand at `slot`, up to its place.
+    #[inline]
+    fn siftup(&mut self, mut slot: usize, e: Entry) {
+        while slot > ROOT {
+            let up = parent(slot);
+            let above = self.at(up);
+            if e.when >= above.when {
+                break;
+            }
+            self.put(slot, above);
+            slot = up;
+        }
+        self.put(slot, e);
+    }
+
+    /// Moves `e`, which is to stand at `slot`, down to its place.
+    #[inline]
+    fn siftdown(&mut self, mut slot: usize, e: Entry) {
+        let end = ROOT + self.len;
+        loop {
+            let first = child(slot);
+            if first >= end {
+                break;
+            }
+            self.prefetch_children(first);
+            let mut least = first;
+            let mut w = self.at(first).when;
+            if first + 4 <= end {
+                // All four: two pairs, then the winners, with no branch that is hard to guess.
+                let (w1, w2, w3) = (self.at(first + 1).when, self.at(first + 2).when, self.at(first + 3).when);
+                let a = if w1 < w { (w1, first + 1) } else { (w, first) };
+                let b = if w3 < w2 { (w3, first + 3) } else { (w2, first + 2) };
+                (w, least) = if b.0 < a.0 { b } else { a };
+            } else {
+                for c in first + 1..end {
+                    let cw = self.at(c).when;
+                    if cw < w {
+                        w = cw;
+                        least = c;
+                    }
+                }
+            }
+            if w >= e.when {
+                break;
+            }
+            let up = self.at(least);
+            self.put(slot, up);
+            slot = least;
+        }
+        self.put(slot, e);
+    }
+
+    /// The sixteen grandchildren lie on four lines; fetch them while the children are compared.
+    #[inline(always)]
+    fn prefetch_children(&self, first: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.len >= PREFETCH_FROM {
+            let g = child(first);
+            if g < ROOT + self.len {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                for k in 0..4 {
+                    // SAFETY: a prefetch reads nothing and cannot fault, even past the end.
+                    unsafe { _mm_prefetch(self.base.wrapping_add(g + 4 * k).cast(), _MM_HINT_T0) };
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = first;
+    }
+
+    /// Go's inittimerheap: makes a heap of entries in any order.
+    pub(crate) fn inittimerheap(&mut self) {
+        if self.len < 2 {
+            return;
+        }
+        for slot in (ROOT..=parent(ROOT + self.len - 1)).rev() {
+            let e = self.at(slot);
+            self.siftdown(slot, e);
+        }
+    }
+
+    /// The first position whose key is smaller than its parent's.
+    pub(crate) fn first_disorder(&self) -> Option<usize> {
+        (1..self.len).find(|i| self.at(ROOT + i).when < self.at(parent(ROOT + i)).when)
+    }
+}

@@ -1,0 +1,69 @@
+//! runtime/time.go: timers, their heaps, and the five operations on them. Knows neither
+//! threads nor I/O nor C; what it needs from above comes through `Procs`.
+
+mod adjust;
+mod argbox;
+mod counters;
+mod heap;
+mod modtimer;
+mod run;
+mod slab;
+mod sweep;
+mod timer;
+mod timers;
+mod verify;
+
+pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
+pub(crate) use argbox::{ArgRef, DropFn};
+pub(crate) use counters::{Block, Counter, Histogram};
+pub(crate) use modtimer::{Arm, deltimer, detach, look, modtimer, release_node, shutdown_timer, stop_for_good, timer_free};
+pub(crate) use run::{Checked, check_timers, end_lost_runs, runtimer, take_lost_runs};
+#[cfg(feature = "checked")]
+pub(crate) use slab::checked;
+pub(crate) use slab::{Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation};
+pub(crate) use sweep::trim;
+pub(crate) use timer::{FREED, Func, MAX_WHEN, State, Timer, TimerRef};
+pub(crate) use timers::{Held, Timers};
+pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
+
+use crate::host::Host;
+
+/// What the engine needs from the layer above: the Ps, and where things are counted.
+pub(crate) trait Procs: Sync {
+    fn host(&self) -> &Host;
+    /// The sched's clock.
+    fn now(&self) -> i64;
+    /// The timers of the P with this index; it may be dead, but it is there.
+    fn timers(&self, p: u32) -> &Timers;
+    /// The P for an arming that names none. It may die before it is locked.
+    fn pick(&self) -> &Timers;
+    /// Calls the wake hook for a P, unless it is dead. No lock is held.
+    fn wake(&self, p: &Timers, when: i64);
+    /// Says in the timerp_mask whether a P has timers. P's lock held.
+    fn set_mask(&self, p: u32, on: bool);
+    /// Keeps the P's slot from being used again.
+    fn hold(&self, p: &Timers);
+    /// The counterpart of hold. May be the last thing that happens to the sched.
+    fn unhold(&self, p: &Timers);
+    /// A pass over the P has ended: its fd wants a look.
+    fn pass_done(&self, p: &Timers);
+    /// This thread's counters. Asked for anew after each callback.
+    fn block(&self) -> &Block;
+    /// Are heaps verified all the time?
+    fn verifying(&self) -> bool;
+    /// The generation of a node.
+    fn generation(&self, t: TimerRef) -> u32;
+    /// Makes all ids and handles of a node dead. Its lock is held.
+    fn raise_generation(&self, t: TimerRef);
+    /// The last reference is gone: the node may be used again.
+    fn give_back(&self, t: TimerRef);
+}
+
+/// The fields of a timer that change together.
+#[derive(Clone, Copy)]
+pub(crate) struct Undo {
+    pub period: i64,
+    pub f: Option<Func>,
+    pub arg: *mut std::ffi::c_void,
+    pub seq: usize,
+}

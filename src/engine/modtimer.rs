@@ -1,0 +1,469 @@
+//! `addtimer`, `modtimer`, `resettimer`, `deltimer` of runtime/time.go, and what Go does
+//! not need because it has a garbage collector: shut down, detach, free.
+//!
+//! A timer that is in a heap is changed in place, under its own lock only: the heap's
+//! owner repairs the heap later. A timer in no heap is inserted under the lock of a P,
+//! which comes first in the order: so the timer is not locked when that is decided,
+//! and everything is looked at again when it is (the window that the seeds left open).
+
+use super::sweep::{clean_tail, sweep_over_bound};
+use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
+use super::timers::Timers;
+use super::{ArgRef, Counter, Procs, Undo, cleantimers};
+use crate::error::{Error, Result};
+use crate::sync::Ordering;
+use std::ffi::c_void;
+
+/// What to arm a timer with.
+#[derive(Clone, Copy)]
+pub(crate) struct Arm {
+    pub when: i64,
+    pub period: i64,
+    /// New f, arg and seq; none: they stay.
+    pub set: Option<(Func, *mut c_void, usize)>,
+    /// gt_addtimer: an armed timer is refused.
+    pub add: bool,
+}
+
+/// A change that has been made: what is still to do when all locks are gone.
+struct Done {
+    pending: bool,
+    old_box: Option<ArgRef>,
+}
+
+/// Go's modtimer; addtimer and resettimer are cases of it. `id` is the generation that
+/// the caller knows, if he came by id. `on` is the P that he names. True: an arming was
+/// pending and has been replaced.
+#[inline]
+pub(crate) fn modtimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>, on: Option<&Timers>, arm: &Arm) -> Result<bool> {
+    // The argument's box, if one turns out to be needed; made with no lock held.
+    let mut spare = None;
+    let result = loop {
+        let step = if t.state() == State::Removed {
+            insert(s, t, id, on, arm, &mut spare)
+        } else {
+            change(s, t, id, arm, &mut spare)
+        };
+        match step {
+            Ok(Some(done)) => break Ok(done),
+            Ok(None) => continue,
+            Err(Retry::NeedBox(drop)) => {
+                let arg = arm.set.map_or(std::ptr::null_mut(), |(_, arg, _)| arg);
+                match ArgRef::new(s.host(), arg, drop) {
+                    Some(b) => spare = Some(b),
+                    None => break Err(Error::NoMem),
+                }
+            }
+            Err(Retry::No(e)) => break Err(e),
+        }
+    };
+    if let Some(b) = spare {
+        b.discard(s.host());
+    }
+    let done = result?;
+    if let Some(b) = done.old_box {
+        b.release(s.host());
+    }
+    Ok(done.pending)
+}
+
+enum Retry {
+    NeedBox(super::DropFn),
+    No(Error),
+}
+
+impl From<Error> for Retry {
+    fn from(e: Error) -> Self {
+        Retry::No(e)
+    }
+}
+
+/// May the locked timer be used by a caller who knows it by this generation?
+#[inline(always)]
+fn check_alive<S: Procs>(s: &S, t: TimerRef, l: &Locked<'_>, id: Option<u32>) -> Result<()> {
+    if l.has(FREED) {
+        return Err(Error::Stale);
+    }
+    match id {
+        Some(generation) if s.generation(t) != generation => Err(Error::Stale),
+        None if l.has(DETACHED) => Err(Error::Stale),
+        _ => Ok(()),
+    }
+}
+
+/// All that may refuse an arming, before anything is changed.
+#[inline(always)]
+fn check_arm<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    l: &Locked<'_>,
+    id: Option<u32>,
+    arm: &Arm,
+    spare: &Option<ArgRef>,
+) -> std::result::Result<(), Retry> {
+    check_alive(s, t, l, id)?;
+    if l.has(SHUTDOWN) {
+        return Err(Error::Shutdown.into());
+    }
+    if arm.add && l.when != 0 {
+        return Err(Error::Already.into());
+    }
+    if let Some((_, arg, _)) = arm.set {
+        if l.has(HAS_DROP) && spare.is_none() {
+            // SAFETY: locked, and HAS_DROP says that arg is a box.
+            let b = unsafe { ArgRef::from_field(l.arg) };
+            if b.get().arg != arg {
+                return Err(Retry::NeedBox(b.get().drop));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Would this f, arg and seq change anything?
+#[inline(always)]
+fn changes(l: &Locked<'_>, (f, arg, seq): (Func, *mut c_void, usize)) -> bool {
+    l.has(HAS_DROP) || l.arg != arg || l.seq != seq || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
+}
+
+/// Writes the new values, except the key. Returns whether an arming was pending, and the
+/// box of the argument that was replaced.
+#[inline(always)]
+fn write<S: Procs>(s: &S, t: TimerRef, l: &mut Locked<'_>, arm: &Arm, spare: &mut Option<ArgRef>) -> Done {
+    let pending = l.when != 0;
+    let mut old_box = None;
+    let block = s.block();
+    if arm.period != l.period || arm.set.is_some_and(|set| changes(l, set)) {
+        // More than one word changes: a fork in between must find the old ones.
+        block.begin_undo(t, &Undo { period: l.period, f: l.f, arg: l.arg, seq: l.seq });
+        l.period = arm.period;
+        if let Some((f, arg, seq)) = arm.set {
+            l.f = Some(f);
+            l.seq = seq;
+            if !l.has(HAS_DROP) {
+                l.arg = arg;
+            } else {
+                // SAFETY: locked, and HAS_DROP says that arg is a box.
+                let old = unsafe { ArgRef::from_field(l.arg) };
+                if old.get().arg != arg {
+                    if let Some(new) = spare.take() {
+                        l.arg = new.as_field();
+                        old_box = Some(old);
+                    }
+                }
+            }
+        }
+        l.when = arm.when;
+        block.end_undo();
+    } else {
+        l.when = arm.when;
+    }
+    block.add(Counter::Armed, 1);
+    if pending {
+        block.add(Counter::Replaced, 1);
+    }
+    Done { pending, old_box }
+}
+
+/// Changes a timer that is in a heap. `None`: it no longer is; start again.
+#[inline(always)]
+fn change<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    id: Option<u32>,
+    arm: &Arm,
+    spare: &mut Option<ArgRef>,
+) -> std::result::Result<Option<Done>, Retry> {
+    let l = t.lock(s.host());
+    if l.state == State::Removed {
+        l.unlock(State::Removed);
+        return Ok(None);
+    }
+    if let Err(e) = check_arm(s, t, &l, id, arm, spare) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    let tm = s.timers(l.p);
+    let (done, lowered) = change_locked(s, t, l, tm, arm, spare);
+    if lowered {
+        tm.note_lowered(s, arm.when);
+    }
+    Ok(Some(done))
+}
+
+/// The timer is locked, in the heap of `tm`, and may be armed: arms it in place. True if
+/// the P's wake time may have been lowered; the caller notes it when no lock is held.
+#[inline(always)]
+fn change_locked<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    mut l: Locked<'_>,
+    tm: &Timers,
+    arm: &Arm,
+    spare: &mut Option<ArgRef>,
+) -> (Done, bool) {
+    let done = write(s, t, &mut l, arm, spare);
+    if !done.pending {
+        tm.sub_deleted();
+    }
+    l.set_stamp(tm.stamp_for(arm.when));
+    // Only an earlier time needs the owner's attention before the entry comes up. It is
+    // noted while the timer is Locked: so a scan that could miss the note sees the timer.
+    #[cfg(not(all(gt_loom, gt_mutant = "lower_after_unlock")))]
+    {
+        let lowered = arm.when < l.key && tm.update_timer_modified_earliest(arm.when);
+        l.unlock(State::Modified);
+        (done, lowered)
+    }
+    #[cfg(all(gt_loom, gt_mutant = "lower_after_unlock"))]
+    {
+        let earlier = arm.when < l.key;
+        l.unlock(State::Modified);
+        (done, earlier && tm.update_timer_modified_earliest(arm.when))
+    }
+}
+
+/// Arms a timer that was seen in no heap: into the heap of the P that is named, of the
+/// caller's own, or of one that is chosen. `None`: start again.
+fn insert<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    id: Option<u32>,
+    on: Option<&Timers>,
+    arm: &Arm,
+    spare: &mut Option<ArgRef>,
+) -> std::result::Result<Option<Done>, Retry> {
+    let host = s.host();
+    // Pinned from the choice to the insertion: else the green thread may move, and the
+    // timer end up on a P that sleeps (golang/go#44868).
+    host.acquirem();
+    let mut wake = None;
+    let result = insert_pinned(s, t, id, on, arm, spare, &mut wake);
+    host.releasem();
+    if let Some((tm, when)) = wake {
+        let tm: &Timers = tm;
+        tm.note_lowered(s, when);
+    }
+    result
+}
+
+fn insert_pinned<'a, S: Procs>(
+    s: &'a S,
+    t: TimerRef,
+    id: Option<u32>,
+    on: Option<&'a Timers>,
+    arm: &Arm,
+    spare: &mut Option<ArgRef>,
+    wake: &mut Option<(&'a Timers, i64)>,
+) -> std::result::Result<Option<Done>, Retry> {
+    let tm = on.unwrap_or_else(|| s.pick());
+    let mut h = tm.lock(s);
+    if h.dead {
+        // It was freed while we waited for its lock. Choose again.
+        return if on.is_some() { Err(Error::Stale.into()) } else { Ok(None) };
+    }
+    cleantimers(&mut h);
+    clean_tail(&mut h);
+    // Room first: then nothing can fail once the timer is changed.
+    let room = h.heap.reserve(s.host(), 1);
+    let mut l = t.lock(s.host());
+    if let Err(e) = check_arm(s, t, &l, id, arm, spare) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    #[cfg(not(all(gt_loom, gt_mutant = "no_second_check")))]
+    if l.state != State::Removed {
+        // Somebody else armed it meanwhile: it is in a heap, so change it there.
+        let home = s.timers(l.p);
+        let (done, lowered) = change_locked(s, t, l, home, arm, spare);
+        if lowered {
+            *wake = Some((home, arm.when));
+        }
+        return Ok(Some(done));
+    }
+    if let Err(e) = room {
+        l.unlock(State::Removed);
+        return Err(e.into());
+    }
+    let done = write(s, t, &mut l, arm, spare);
+    l.p = tm.index;
+    l.key = arm.when;
+    l.set_stamp(0);
+    h.insert(arm.when, t);
+    l.unlock(State::Waiting);
+    let first = tm.timer0_when();
+    if first == 0 || arm.when < first {
+        *wake = Some((tm, arm.when));
+    }
+    Ok(Some(done))
+}
+
+/// The locked timer's pending arming ends. The caller unlocks it with the same state, or
+/// Modified. False: nothing was pending.
+#[inline(always)]
+fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
+    if l.when == 0 {
+        return false;
+    }
+    l.when = 0;
+    l.set_stamp(0);
+    s.timers(l.p).add_deleted();
+    s.block().add(Counter::Stopped, 1);
+    true
+}
+
+/// The state to unlock with after stop_locked.
+#[inline(always)]
+fn stopped_state(l: &Locked<'_>) -> State {
+    if l.state == State::Removed { State::Removed } else { State::Modified }
+}
+
+/// Go's deltimer. True: it stopped a pending arming.
+#[inline]
+pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    let mut l = t.lock(s.host());
+    if let Err(e) = check_alive(s, t, &l, id) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    if l.when == 0 {
+        let state = l.state;
+        l.unlock(state);
+        return Ok(false);
+    }
+    if l.has(DETACHED) {
+        return Ok(free_locked(s, t, l));
+    }
+    stop_locked(s, &mut l);
+    let tm = s.timers(l.p);
+    l.unlock(State::Modified);
+    if tm.owes_sweep() {
+        sweep_over_bound(s, tm);
+    }
+    Ok(true)
+}
+
+/// Stops a timer for good: every later arming is refused, and since f can never be
+/// called again, the argument is dropped now (or by the last run under way).
+pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    let mut l = t.lock(s.host());
+    if let Err(e) = check_alive(s, t, &l, id) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    let stopped = stop_locked(s, &mut l);
+    let boxed = take_box(&mut l);
+    l.set(SHUTDOWN);
+    finish_stop(s, l, boxed);
+    Ok(stopped)
+}
+
+/// Unlocks a timer that stop_locked was called for, sweeps if it is due, drops the
+/// argument.
+fn finish_stop<S: Procs>(s: &S, l: Locked<'_>, boxed: Option<ArgRef>) {
+    let in_heap = l.state != State::Removed;
+    let tm = s.timers(l.p);
+    let state = stopped_state(&l);
+    l.unlock(state);
+    if in_heap && tm.owes_sweep() {
+        sweep_over_bound(s, tm);
+    }
+    if let Some(b) = boxed {
+        b.release(s.host());
+    }
+}
+
+/// The locked timer will never again be called with its argument.
+pub(crate) fn take_box(l: &mut Locked<'_>) -> Option<ArgRef> {
+    if !l.has(HAS_DROP) {
+        return None;
+    }
+    l.clear(HAS_DROP);
+    // SAFETY: locked, and it had HAS_DROP until now.
+    let b = unsafe { ArgRef::from_field(l.arg) };
+    l.arg = std::ptr::null_mut();
+    Some(b)
+}
+
+/// gt_timer_free: stops the timer and kills its handle and ids. The node goes back when
+/// no heap entry and no run refers to it.
+pub(crate) fn timer_free<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    let l = t.lock(s.host());
+    if let Err(e) = check_alive(s, t, &l, id) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    Ok(free_locked(s, t, l))
+}
+
+fn free_locked<S: Procs>(s: &S, t: TimerRef, mut l: Locked<'_>) -> bool {
+    let stopped = stop_locked(s, &mut l);
+    let boxed = take_box(&mut l);
+    l.set(FREED);
+    s.raise_generation(t);
+    let in_heap = l.state != State::Removed;
+    finish_stop(s, l, boxed);
+    if !in_heap {
+        release_node(s, t);
+    }
+    stopped
+}
+
+/// gt_timer_detach: gives up the handle. An armed timer fires (or is stopped by id), then
+/// frees itself; one that is not armed is freed at once.
+pub(crate) fn detach<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<()> {
+    let mut l = t.lock(s.host());
+    if let Err(e) = check_alive(s, t, &l, id) {
+        let state = l.state;
+        l.unlock(state);
+        return Err(e);
+    }
+    if l.when == 0 {
+        free_locked(s, t, l);
+        return Ok(());
+    }
+    l.set(DETACHED);
+    let state = l.state;
+    l.unlock(state);
+    Ok(())
+}
+
+/// gt_sched_free: whatever the timer is, it is stopped, shut down, and its argument
+/// dropped; a detached one is freed. Its handle stays good for gt_timer_free.
+pub(crate) fn stop_for_good<S: Procs>(s: &S, t: TimerRef) {
+    let mut l = t.lock(s.host());
+    if l.has(FREED) || t.refs.load(Ordering::Relaxed) == 0 {
+        let state = l.state;
+        l.unlock(state);
+    } else if l.has(DETACHED) {
+        free_locked(s, t, l);
+    } else {
+        stop_locked(s, &mut l);
+        let boxed = take_box(&mut l);
+        l.set(SHUTDOWN);
+        finish_stop(s, l, boxed);
+    }
+}
+
+/// Gives one reference to the node back.
+#[inline]
+pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
+    // AcqRel: who returns the node sees all that the others did with it.
+    if t.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+        s.give_back(t);
+    }
+}
+
+/// State and `when` of a timer, if the caller may still look at it.
+pub(crate) fn look<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<(State, i64)> {
+    let l = t.lock(s.host());
+    let seen = check_alive(s, t, &l, id).map(|()| (l.state, l.when));
+    let state = l.state;
+    l.unlock(state);
+    seen
+}

@@ -1,0 +1,358 @@
+//! Where timers live: chunks of 64 KiB, kept until the sched and all its handles are
+//! gone. So a handle or id, however old, points at a timer and never at anything else.
+//!
+//! A chunk is aligned to its size: from a timer's address its chunk is found by masking,
+//! and there the sched and the timer's generation. An id is (chunk, slot, generation).
+
+use super::timer::{FREED, Func, HAS_DROP, Timer, TimerRef};
+use super::{ArgRef, DropFn};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::sync::{RawLock, rank};
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+const CHUNK_BYTES: usize = 1 << 16;
+/// Timers of a chunk: 64 bytes each, and 4 for the generation.
+pub(crate) const SLOTS: usize = 960;
+const SLOT_BITS: u32 = 10;
+/// Chunks are found through two tables: 2^10 times 2^12 of them.
+const L1: usize = 1 << 10;
+const L2: usize = 1 << 12;
+
+#[repr(C, align(65536))]
+struct Chunk {
+    /// The sched, for handles. Never changes.
+    owner: *const c_void,
+    no: u32,
+    _pad: [u32; 13],
+    /// Raised, under the timer's lock, when the timer is freed. Starts at 1.
+    generations: [AtomicU32; SLOTS],
+    timers: [Timer; SLOTS],
+}
+
+#[cfg(not(gt_loom))]
+const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
+
+type Table = [AtomicPtr<Chunk>; L2];
+
+pub(crate) struct Slab {
+    lock: RawLock,
+    /// Guarded by `lock`.
+    inner: UnsafeCell<Inner>,
+    /// Written under `lock`, read by anybody: an entry never changes once it is set.
+    tables: [AtomicPtr<Table>; L1],
+}
+
+struct Inner {
+    /// First free timer, as index + 1.
+    free: u32,
+    /// Chunks made, and slots of the last one that were ever used.
+    chunks: u32,
+    used: usize,
+    /// Timers that are not free.
+    in_use: u64,
+}
+
+// SAFETY: `inner` is guarded by `lock`.
+unsafe impl Sync for Slab {}
+// SAFETY: as above.
+unsafe impl Send for Slab {}
+
+impl Slab {
+    pub(crate) fn new() -> Self {
+        Slab {
+            lock: RawLock::new(rank::SLAB),
+            inner: UnsafeCell::new(Inner { free: 0, chunks: 0, used: SLOTS, in_use: 0 }),
+            tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
+        }
+    }
+
+    pub(crate) fn lock_for_fork(&self) {
+        self.lock.lock();
+    }
+
+    pub(crate) fn unlock_for_fork(&self) {
+        self.lock.unlock();
+    }
+
+    fn locked<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+        self.lock.lock();
+        // SAFETY: the lock is held; f gets the only reference.
+        let r = f(unsafe { &mut *self.inner.get() });
+        self.lock.unlock();
+        r
+    }
+
+    /// Timers in use.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.locked(|i| i.in_use)
+    }
+
+    /// A timer for a handle: Removed, with one reference. `count` is told, under the
+    /// slab's lock, whether it is the first in use.
+    pub(crate) fn alloc(
+        &self,
+        host: &Host,
+        owner: *const c_void,
+        f: Func,
+        arg: *mut c_void,
+        drop: Option<DropFn>,
+        count: impl FnOnce(bool),
+    ) -> Result<TimerRef> {
+        let boxed = match drop {
+            Some(d) => Some(ArgRef::new(host, arg, d).ok_or(Error::NoMem)?),
+            None => None,
+        };
+        let taken = self.locked(|inner| {
+            let t = self.take(inner, host, owner)?;
+            inner.in_use += 1;
+            count(inner.in_use == 1);
+            Ok(t)
+        });
+        match (taken, boxed) {
+            (Ok(t), None) => {
+                t.init(host, f, arg, 0);
+                Ok(t)
+            }
+            (Ok(t), Some(b)) => {
+                t.init(host, f, b.as_field(), HAS_DROP);
+                Ok(t)
+            }
+            (Err(e), b) => {
+                if let Some(b) = b {
+                    b.discard(host);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn take(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
+        if let Some(index) = inner.free.checked_sub(1) {
+            let t = self.at(index).ok_or(Error::Fault)?;
+            // SAFETY: free, and the slab's lock is held.
+            inner.free = unsafe { *t.link() };
+            return Ok(t);
+        }
+        if inner.used == SLOTS {
+            self.new_chunk(inner, host, owner)?;
+            inner.used = 0;
+        }
+        let index = (inner.chunks - 1) << SLOT_BITS | inner.used as u32;
+        inner.used += 1;
+        self.at(index).ok_or(Error::Fault)
+    }
+
+    fn new_chunk(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<()> {
+        let no = inner.chunks as usize;
+        if no >= L1 * L2 {
+            return Err(Error::NoSpc);
+        }
+        let table = self.tables[no / L2].load(Ordering::Relaxed);
+        let table = if table.is_null() {
+            let p = host.alloc(size_of::<Table>(), align_of::<Table>()).ok_or(Error::NoMem)?.cast::<Table>();
+            // SAFETY: fresh memory; all zero is a table of null pointers.
+            unsafe { p.write_bytes(0, 1) };
+            self.tables[no / L2].store(p.as_ptr(), Ordering::Release);
+            p.as_ptr()
+        } else {
+            table
+        };
+        let p = host.alloc(CHUNK_BYTES, CHUNK_BYTES).ok_or(Error::NoMem)?.cast::<Chunk>();
+        if p.as_ptr() as usize % CHUNK_BYTES != 0 {
+            host.throw("gotimer: the alloc hook returned memory that is not aligned as asked");
+        }
+        // SAFETY: fresh memory of a chunk's size. All zero is a valid chunk: its timers
+        // are Removed with no references.
+        unsafe {
+            p.write_bytes(0, 1);
+            (*p.as_ptr()).owner = owner;
+            (*p.as_ptr()).no = inner.chunks;
+            for g in &(*p.as_ptr()).generations {
+                g.store(1, Ordering::Relaxed);
+            }
+        }
+        #[cfg(feature = "checked")]
+        checked::add(p.as_ptr() as usize);
+        // SAFETY: the table lives as long as the slab. Release: who reads the pointer sees the chunk.
+        unsafe { (*table)[no % L2].store(p.as_ptr(), Ordering::Release) };
+        inner.chunks += 1;
+        Ok(())
+    }
+
+    fn chunk(&self, no: u32) -> Option<&Chunk> {
+        let no = no as usize;
+        let table = self.tables.get(no / L2)?.load(Ordering::Acquire);
+        // SAFETY: tables and chunks stay until the slab is destroyed; null is none.
+        unsafe { table.as_ref()?[no % L2].load(Ordering::Acquire).as_ref() }
+    }
+
+    fn at(&self, index: u32) -> Option<TimerRef> {
+        let chunk = self.chunk(index >> SLOT_BITS)?;
+        let t = chunk.timers.get(index as usize & ((1 << SLOT_BITS) - 1))?;
+        // SAFETY: a node of a slab.
+        Some(unsafe { TimerRef::new(NonNull::from(t)) })
+    }
+
+    /// The timer of an id, and the generation that the id names. Any number may be asked for.
+    pub(crate) fn find(&self, id: u64) -> Option<(TimerRef, u32)> {
+        Some((self.at((id >> 32) as u32)?, id as u32))
+    }
+
+    /// Takes a timer back. Its generation was raised when it was freed; one that would
+    /// wrap is never used again. `count` is told, under the slab's lock, whether it was
+    /// the last in use.
+    pub(crate) fn give_back(&self, t: TimerRef, count: impl FnOnce(bool)) {
+        let (chunk, slot) = locate(t);
+        let retired = chunk.generations[slot].load(Ordering::Relaxed) == u32::MAX;
+        debug_assert!(t.flags() & FREED != 0);
+        self.locked(|inner| {
+            if !retired {
+                // SAFETY: nobody refers to it, and the slab's lock is held.
+                unsafe { *t.link() = inner.free };
+                inner.free = (chunk.no << SLOT_BITS | slot as u32) + 1;
+            }
+            inner.in_use -= 1;
+            count(inner.in_use == 0);
+        })
+    }
+
+    /// Calls `f` for each timer that was ever used.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(TimerRef)) {
+        let (chunks, used) = self.locked(|i| (i.chunks, i.used));
+        for no in 0..chunks {
+            let n = if no + 1 == chunks { used } else { SLOTS };
+            for slot in 0..n {
+                if let Some(t) = self.at(no << SLOT_BITS | slot as u32) {
+                    f(t);
+                }
+            }
+        }
+    }
+
+    /// Gives all memory back.
+    ///
+    /// # Safety
+    /// No handle, id or entry is used any more.
+    pub(crate) unsafe fn destroy(&mut self, host: &Host) {
+        for table in &mut self.tables {
+            let Some(table) = NonNull::new(*table.get_mut()) else { continue };
+            // SAFETY: tables hold valid chunks or null; both came from host.alloc.
+            unsafe {
+                for chunk in table.as_ref() {
+                    if let Some(p) = NonNull::new(chunk.load(Ordering::Relaxed)) {
+                        #[cfg(feature = "checked")]
+                        checked::remove(p.as_ptr() as usize);
+                        host.free(p.cast(), CHUNK_BYTES, CHUNK_BYTES);
+                    }
+                }
+                host.free(table.cast(), size_of::<Table>(), align_of::<Table>());
+            }
+        }
+    }
+}
+
+fn locate(t: TimerRef) -> (&'static Chunk, usize) {
+    let base = (t.as_ptr() as usize & !(CHUNK_BYTES - 1)) as *const Chunk;
+    // SAFETY: a TimerRef is a node of a chunk, which is aligned to its size and outlives
+    // every use of the result here.
+    let chunk = unsafe { &*base };
+    let slot = (t.as_ptr() as usize - chunk.timers.as_ptr() as usize) / size_of::<Timer>();
+    (chunk, slot)
+}
+
+/// The sched that a timer belongs to, as given to `alloc`.
+#[inline(always)]
+pub(crate) fn owner(t: TimerRef) -> *const c_void {
+    locate(t).0.owner
+}
+
+#[inline(always)]
+pub(crate) fn generation(t: TimerRef) -> u32 {
+    let (chunk, slot) = locate(t);
+    chunk.generations[slot].load(Ordering::Relaxed)
+}
+
+/// Makes ids and handles of the timer dead. Under its lock.
+pub(crate) fn raise_generation(t: TimerRef) {
+    let (chunk, slot) = locate(t);
+    let g = &chunk.generations[slot];
+    // Relaxed: who compares it holds the timer's lock, as we do.
+    g.store(g.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+}
+
+/// The id of a timer.
+pub(crate) fn id(t: TimerRef) -> u64 {
+    let (chunk, slot) = locate(t);
+    (chunk.no as u64) << (SLOT_BITS + 32) | (slot as u64) << 32 | generation(t) as u64
+}
+
+/// The checked build: which addresses are chunks of ours?
+#[cfg(feature = "checked")]
+pub(crate) mod checked {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    static CHUNKS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+    fn chunks() -> std::sync::MutexGuard<'static, BTreeSet<usize>> {
+        CHUNKS.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn add(base: usize) {
+        chunks().insert(base);
+    }
+
+    pub(super) fn remove(base: usize) {
+        chunks().remove(&base);
+    }
+
+    /// Is this the address of a timer of ours?
+    pub(crate) fn is_timer(addr: usize) -> bool {
+        let base = addr & !(super::CHUNK_BYTES - 1);
+        let first = std::mem::offset_of!(super::Chunk, timers);
+        let end = first + super::SLOTS * size_of::<super::Timer>();
+        let at = addr - base;
+        chunks().contains(&base) && at >= first && at < end && (at - first) % size_of::<super::Timer>() == 0
+    }
+}
+
+#[cfg(all(test, not(gt_loom)))]
+mod tests {
+    use super::*;
+    use crate::host::Hooks;
+
+    unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
+
+    #[test]
+    fn a_slot_whose_generation_would_wrap_is_retired() {
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let new = |slab: &Slab| slab.alloc(&host, std::ptr::null(), nothing, std::ptr::null_mut(), None, |_| ()).unwrap();
+        let free = |slab: &Slab, t: TimerRef| {
+            let mut l = t.lock(&host);
+            l.set(FREED);
+            raise_generation(t);
+            l.unlock(super::super::State::Removed);
+            t.refs.store(0, Ordering::Relaxed);
+            slab.give_back(t, |_| ());
+        };
+        let t = new(&slab);
+        let (chunk, slot) = locate(t);
+        free(&slab, t);
+        assert_eq!(new(&slab), t, "a freed slot is used again");
+        chunk.generations[slot].store(u32::MAX - 1, Ordering::Relaxed);
+        let last = id(t);
+        free(&slab, t);
+        assert_ne!(new(&slab), t, "the slot is retired");
+        let (found, generation_asked) = slab.find(last).unwrap();
+        assert_ne!(generation(found), generation_asked, "its last id stays dead");
+        assert_eq!(slab.in_use(), 1);
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+        assert_eq!(host.bytes(), 0);
+    }
+}

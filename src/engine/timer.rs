@@ -1,0 +1,295 @@
+//! A timer: one cache line, guarded by the status lock in its first word.
+//! Corresponds to `timer`, `lock` and `unlock` of runtime/time.go.
+//!
+//! | operation | Waiting | Modified | Removed | Locked |
+//! |---|---|---|---|---|
+//! | deltimer | → Locked → Modified(deleted) | → Locked → Modified(deleted) | nothing, 0 | spin, then osyield |
+//! | modtimer | → Locked → Modified | → Locked → Modified | inserted under the P's lock → Waiting | spin, then osyield |
+//! | adjusttimers, cleantimers, runtimer (P's lock held) | runtimer: → Locked → Waiting or Removed | → Locked → Waiting or Removed | corruption | spin, then osyield |
+//!
+//! Removed means that no heap entry points at the timer; Waiting, that one does and its
+//! key is `when`; Modified, that one does and its key is stale (`when` 0: deleted).
+//!
+//! The timer's memory goes back to the slab when the last of its references is gone:
+//! one for "a handle or a heap entry exists" (the anchor), one for each committed run.
+
+use crate::host::Host;
+use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank};
+use std::ffi::c_void;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// What a timer calls: its argument, its sequence number, and how late it is in ns.
+pub type Func = unsafe extern "C-unwind" fn(arg: *mut c_void, seq: usize, delay: i64);
+
+/// INT64_MAX: a time that never comes.
+pub(crate) const MAX_WHEN: i64 = i64::MAX;
+
+/// The four states, as the seeds name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum State {
+    Removed = 0,
+    Waiting = 1,
+    Modified = 2,
+    Locked = 3,
+}
+
+impl State {
+    #[inline(always)]
+    pub(crate) fn of(word: u32) -> State {
+        match word & STATE {
+            0 => State::Removed,
+            1 => State::Waiting,
+            2 => State::Modified,
+            _ => State::Locked,
+        }
+    }
+}
+
+// The status word: state, state before Locked, flags, stamp of the pass (S10).
+const STATE: u32 = 3;
+const PRIOR_SHIFT: u32 = 2;
+const PRIOR: u32 = STATE << PRIOR_SHIFT;
+/// gt_timer_free was called: the handle is dead.
+pub(crate) const FREED: u32 = 1 << 4;
+/// gt_shutdown_timer was called, or the sched was freed.
+pub(crate) const SHUTDOWN: u32 = 1 << 5;
+/// `arg` is an ArgBox.
+pub(crate) const HAS_DROP: u32 = 1 << 6;
+/// gt_timer_detach was called: the timer frees itself when it is done.
+pub(crate) const DETACHED: u32 = 1 << 7;
+pub(crate) const STAMP_SHIFT: u32 = 16;
+const STAMP: u32 = 0xffff << STAMP_SHIFT;
+
+/// What the status lock guards.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Fields {
+    /// When the timer shall fire: what was asked for. 0: not armed.
+    pub when: i64,
+    /// The key of the timer's heap entry; 0 when there is none. Changed under the P's lock too.
+    pub key: i64,
+    /// 0 for a one-shot.
+    pub period: i64,
+    pub f: Option<Func>,
+    /// The argument itself, or with HAS_DROP the box that counts its users.
+    pub arg: *mut c_void,
+    pub seq: usize,
+    /// Index of the P whose heap points here. Stays while an entry does; changed under
+    /// the locks of the P and of the timer.
+    pub p: u32,
+    /// The next free node, while this one is free (slab lock).
+    pub link: u32,
+}
+
+/// A timer. `status` is read without the lock (it is the lock); `refs` likewise.
+#[repr(C, align(64))]
+pub(crate) struct Timer {
+    status: AtomicU32,
+    pub(crate) refs: AtomicU32,
+    fields: Guarded<Fields>,
+}
+
+#[cfg(not(gt_loom))]
+const _: () = assert!(size_of::<Timer>() == 64);
+
+// SAFETY: `fields` is guarded by `status`; the raw pointers in it are the embedder's, who
+// promises that f may be called with arg on any thread.
+unsafe impl Sync for Timer {}
+// SAFETY: as above.
+unsafe impl Send for Timer {}
+
+impl Timer {
+    /// A timer outside any slab, for the models.
+    #[cfg(gt_loom)]
+    pub(crate) fn new() -> Self {
+        Timer {
+            status: AtomicU32::new(State::Removed as u32),
+            refs: AtomicU32::new(0),
+            fields: Guarded::new(Fields {
+                when: 0,
+                key: 0,
+                period: 0,
+                f: None,
+                arg: std::ptr::null_mut(),
+                seq: 0,
+                p: 0,
+                link: 0,
+            }),
+        }
+    }
+
+    /// The state at this moment; Locked while somebody works on the timer.
+    /// Relaxed: whoever acts on it locks the timer, or holds the P's lock (see adjusttimers).
+    #[inline(always)]
+    pub(crate) fn state(&self) -> State {
+        State::of(self.status.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> u32 {
+        self.status.load(Ordering::Relaxed)
+    }
+
+    /// Locks the timer, pinning the green thread first (S2; golang/go#38070: a holder that
+    /// is preempted behind a spinner never gets to unlock).
+    #[inline]
+    pub(crate) fn lock<'a>(&'a self, host: &'a Host) -> Locked<'a> {
+        host.acquirem();
+        rank::enter(rank::TIMER);
+        let mut backoff: Option<Backoff> = None;
+        loop {
+            let word = self.status.load(Ordering::Relaxed);
+            if word & STATE != State::Locked as u32 {
+                let locked = word & !(STATE | PRIOR) | State::Locked as u32 | (word & STATE) << PRIOR_SHIFT;
+                // Acquire: pairs with the release in `unlock`, so the fields are seen whole.
+                if self.status.compare_exchange(word, locked, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return Locked { t: self, host, state: State::of(word), word: word & !(STATE | PRIOR) };
+                }
+            }
+            backoff.get_or_insert_with(Backoff::new).snooze(host);
+        }
+    }
+
+    /// After a fork: unlocks a timer that a lost thread held. It has an entry or not, as
+    /// before, and is looked at again by the heap's owner. Returns whether it was locked.
+    pub(crate) fn release_lost(&self) -> bool {
+        let word = self.status.load(Ordering::Relaxed);
+        if word & STATE != State::Locked as u32 {
+            return false;
+        }
+        let state = if word >> PRIOR_SHIFT & STATE == State::Removed as u32 { State::Removed } else { State::Modified };
+        self.status.store(word & !(STATE | PRIOR) | state as u32, Ordering::Release);
+        true
+    }
+
+    /// A node that came from the free list gets a new owner. Under its lock, since a
+    /// caller with a stale id may hold that at any time.
+    pub(crate) fn init(&self, host: &Host, f: Func, arg: *mut c_void, flags: u32) {
+        let mut l = self.lock(host);
+        *l = Fields { when: 0, key: 0, period: 0, f: Some(f), arg, seq: 0, p: 0, link: 0 };
+        self.refs.store(1, Ordering::Relaxed);
+        l.word = flags;
+        l.unlock(State::Removed);
+    }
+
+    /// In a fork child: puts back what an interrupted modtimer had begun to overwrite.
+    /// The timer is still Locked by the thread that is gone.
+    pub(crate) fn undo(&self, was: &super::Undo) {
+        if self.state() == State::Locked {
+            // SAFETY: its holder is gone, and the child has one thread.
+            let x = unsafe { self.fields.get() };
+            (x.period, x.f, x.arg, x.seq) = (was.period, was.f, was.arg, was.seq);
+        }
+    }
+
+    /// The free list's link.
+    ///
+    /// # Safety
+    /// The node is free, and the caller holds the slab's lock.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn link(&self) -> &mut u32 {
+        // SAFETY: the caller's promise; who locks a free node by a stale id reads flags only.
+        unsafe { &mut self.fields.get().link }
+    }
+}
+
+/// A locked timer. Unlock it with the state that it shall have.
+#[must_use = "unlock it"]
+pub(crate) struct Locked<'a> {
+    t: &'a Timer,
+    host: &'a Host,
+    /// The state that was found.
+    pub(crate) state: State,
+    /// Flags and stamp; stored back by `unlock`.
+    word: u32,
+}
+
+impl Locked<'_> {
+    #[inline(always)]
+    pub(crate) fn unlock(self, state: State) {
+        debug_assert!(state != State::Locked);
+        rank::leave(rank::TIMER);
+        // Release: what was written to the fields is seen by the next holder.
+        #[cfg(not(all(gt_loom, gt_mutant = "unlock_relaxed")))]
+        self.t.status.store(self.word | state as u32, Ordering::Release);
+        #[cfg(all(gt_loom, gt_mutant = "unlock_relaxed"))]
+        self.t.status.store(self.word | state as u32, Ordering::Relaxed);
+        self.host.releasem();
+    }
+
+    #[inline(always)]
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.word & flag != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: u32) {
+        self.word |= flag;
+    }
+
+    pub(crate) fn clear(&mut self, flag: u32) {
+        self.word &= !flag;
+    }
+
+    /// The pass in which the timer was re-armed for a time already due; 0: none.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> u32 {
+        self.word >> STAMP_SHIFT
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_stamp(&mut self, pass: u32) {
+        self.word = self.word & !STAMP | pass << STAMP_SHIFT;
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Fields;
+    #[inline(always)]
+    fn deref(&self) -> &Fields {
+        // SAFETY: this guard is the lock, and hands out no reference beyond its own borrow.
+        unsafe { self.t.fields.get() }
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Fields {
+        // SAFETY: as above, and the guard is borrowed exclusively.
+        unsafe { self.t.fields.get() }
+    }
+}
+
+/// A pointer to a node of a slab. Nodes stay mapped until their sched and all its handles
+/// are gone, so it always points at a node, never at something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct TimerRef(NonNull<Timer>);
+
+// SAFETY: Timer is Sync.
+unsafe impl Send for TimerRef {}
+
+impl TimerRef {
+    /// # Safety
+    /// `t` is a node of a slab (or outlives every use of the result).
+    #[inline(always)]
+    pub(crate) unsafe fn new(t: NonNull<Timer>) -> Self {
+        TimerRef(t)
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *mut Timer {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for TimerRef {
+    type Target = Timer;
+    #[inline(always)]
+    fn deref(&self) -> &Timer {
+        // SAFETY: the promise made at `new`: the node stays mapped.
+        unsafe { self.0.as_ref() }
+    }
+}

@@ -1,0 +1,429 @@
+//! The timers of one P: the heap and what may be read of it without its lock.
+//! Corresponds to the timer fields of `p` in the seeds, and `timers` of Go 1.27;
+//! `updateTimer0When`, `updateTimerModifiedEarliest`, `nobarrierWakeTime`.
+//!
+//! # The wake protocol
+//!
+//! Somebody asks for a P's wake time and sleeps until then; somebody else arms an
+//! earlier timer and must wake him. Comparing the new time with `timer0_when` is not
+//! enough: what the sleeper was told is the older of two values read one after the
+//! other. So each P records in `told` the latest time that anyone could have been told:
+//!
+//! 1. `wake_time` reads `timer_modified_earliest`, then `timer0_when`, and takes the
+//!    earlier. If that is later than `told` it raises `told` and looks again.
+//! 2. Whoever lowers one of the two does so first, and then lowers `told` to his time
+//!    with `note_lowered`; if it stood above, he calls the wake hook.
+//!
+//! Both are read-modify-writes of `told`, so one comes first: either the asker's second
+//! look sees the earlier time, or the other one sees what the asker was told and wakes.
+//! A P that becomes empty leaves the timerp_mask, and may then be passed over without
+//! asking: that counts as having been told "never".
+//!
+//! `timer_modified_earliest` is read first: adjusttimers folds it into `timer0_when`
+//! before it clears it, so one of the two always stands for a modified timer.
+
+use super::heap::Heap;
+use super::run::Run;
+use super::timer::{MAX_WHEN, TimerRef};
+use super::{Procs, sweep};
+use crate::host::Host;
+use crate::sync::{AtomicI64, AtomicU32, Guarded, Ordering, RawLock, rank};
+use std::ops::{Deref, DerefMut};
+
+/// Keeps what follows on cache lines of its own.
+#[repr(align(64))]
+pub(crate) struct Line<T>(T);
+
+impl<T> Deref for Line<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The timers of a P.
+pub(crate) struct Timers {
+    lock: RawLock,
+    /// Guarded by `lock`.
+    inner: Guarded<Inner>,
+    published: Line<Published>,
+    pass: Line<Pass>,
+    /// The P's index. Never changes.
+    pub(crate) index: u32,
+}
+
+/// What the lock guards.
+pub(crate) struct Inner {
+    pub(crate) heap: Heap,
+    /// The P was freed: choose another one.
+    pub(crate) dead: bool,
+    /// Where the next sweep goes on; it goes down from here.
+    pub(crate) cursor: usize,
+    /// Callbacks that were taken from this P and have not ended.
+    pub(crate) runs: *mut Run,
+    /// Passes under way.
+    pub(crate) passes: u32,
+    /// No sweep at the next unlock: one is under way, or the caller forbids it.
+    pub(crate) no_sweep: bool,
+}
+
+/// Written under the lock unless said otherwise; read by anybody.
+struct Published {
+    /// Key of the first entry, 0 when there is none. adjusttimers may lower it early.
+    timer0_when: AtomicI64,
+    /// Not later than any `when` below its key of a Modified timer; 0: none. Lowered by
+    /// modtimer under the timer's lock only; cleared under the P's lock.
+    timer_modified_earliest: AtomicI64,
+    /// See "The wake protocol". Raised and lowered without any lock.
+    told: AtomicI64,
+    /// Entries, dead ones included; changes at unlock only, so it never dips.
+    num_timers: AtomicU32,
+    /// Dead entries: Modified with `when` 0. Changed under the timer's lock.
+    deleted_timers: AtomicU32,
+    /// What the timerp_mask says. Under the lock only.
+    in_mask: AtomicU32,
+}
+
+/// The pass under way, read by modtimer without the lock: a stale reading means that
+/// the arming came before the pass, or after it.
+struct Pass {
+    /// Its `now`; i64::MIN when there is none.
+    now: AtomicI64,
+    /// Its number, 1..=0xffff.
+    seq: AtomicU32,
+}
+
+// SAFETY: `inner` is guarded by `lock`; the runs in it are linked and unlinked under it.
+unsafe impl Sync for Timers {}
+// SAFETY: as above.
+unsafe impl Send for Timers {}
+
+impl Timers {
+    pub(crate) fn new(index: u32) -> Self {
+        Timers {
+            lock: RawLock::new(rank::TIMERS),
+            inner: Guarded::new(Inner {
+                heap: Heap::new(),
+                dead: true,
+                cursor: 0,
+                runs: std::ptr::null_mut(),
+                passes: 0,
+                no_sweep: false,
+            }),
+            published: Line(Published {
+                timer0_when: AtomicI64::new(0),
+                timer_modified_earliest: AtomicI64::new(0),
+                told: AtomicI64::new(MAX_WHEN),
+                num_timers: AtomicU32::new(0),
+                deleted_timers: AtomicU32::new(0),
+                in_mask: AtomicU32::new(0),
+            }),
+            pass: Line(Pass { now: AtomicI64::new(i64::MIN), seq: AtomicU32::new(1) }),
+            index,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock<'a, S: Procs>(&'a self, s: &'a S) -> Held<'a, S> {
+        self.lock.lock();
+        Held { s, tm: self, rank: rank::TIMERS }
+    }
+
+    /// The second P's lock, of adopt: the caller holds one with a lower address.
+    pub(crate) fn lock_second<'a, S: Procs>(&'a self, s: &'a S) -> Held<'a, S> {
+        self.lock.lock_as(rank::TIMERS2);
+        Held { s, tm: self, rank: rank::TIMERS2 }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock<'a, S: Procs>(&'a self, s: &'a S) -> Option<Held<'a, S>> {
+        self.lock.try_lock().then(|| Held { s, tm: self, rank: rank::TIMERS })
+    }
+
+    /// For fork only: takes the lock with no guard.
+    pub(crate) fn fork_lock(&self) {
+        self.lock.lock();
+        rank::leave(rank::TIMERS); // fork takes those of all Ps
+    }
+
+    /// For fork only.
+    pub(crate) fn fork_unlock(&self) {
+        self.lock.unlock();
+    }
+
+    #[inline(always)]
+    pub(crate) fn num_timers(&self) -> u32 {
+        self.published.num_timers.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn deleted_timers(&self) -> u32 {
+        self.published.deleted_timers.load(Ordering::Relaxed)
+    }
+
+    /// One dead entry more; under its timer's lock.
+    #[inline(always)]
+    pub(crate) fn add_deleted(&self) {
+        self.published.deleted_timers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One dead entry less: swept, or armed again; under its timer's lock.
+    #[inline(always)]
+    pub(crate) fn sub_deleted(&self) {
+        self.published.deleted_timers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// After a fork: sets the count that interrupted operations may have left wrong.
+    pub(crate) fn set_deleted(&self, n: u32) {
+        self.published.deleted_timers.store(n, Ordering::Relaxed);
+    }
+
+    /// More dead entries than the bound of design allows: who stops one sweeps some.
+    #[inline(always)]
+    pub(crate) fn owes_sweep(&self) -> bool {
+        let (dead, all) = (self.deleted_timers(), self.num_timers());
+        dead > all / 4 + sweep::CONST
+    }
+
+    /// `now` and number of the pass under way, for an arming at `when`: its stamp if the
+    /// arming belongs to a later pass (S10), else 0.
+    #[inline(always)]
+    pub(crate) fn stamp_for(&self, when: i64) -> u32 {
+        // Relaxed: see Pass.
+        if when <= self.pass.now.load(Ordering::Relaxed) { self.pass.seq.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn pass_seq(&self) -> u32 {
+        self.pass.seq.load(Ordering::Relaxed)
+    }
+
+    /// Key of the first entry, without asking for a wake-up; 0: none.
+    #[inline(always)]
+    pub(crate) fn timer0_when(&self) -> i64 {
+        self.published.timer0_when.load(Ordering::Relaxed)
+    }
+
+    /// Go's updateTimerModifiedEarliest; the caller holds the lock of a timer of this P,
+    /// so that the modification is visible before this. True if it was lowered.
+    pub(crate) fn update_timer_modified_earliest(&self, when: i64) -> bool {
+        let earliest = &self.published.timer_modified_earliest;
+        let mut old = earliest.load(Ordering::Relaxed);
+        loop {
+            let lower = old == 0 || when < old;
+            let new = if lower { when } else { old };
+            // AcqRel, and a write even where nothing changes: adjusttimers, which clears
+            // this word with a read-modify-write after us, then sees the timer Locked.
+            match earliest.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return lower,
+                Err(seen) => old = seen,
+            }
+        }
+    }
+
+    /// The first half of adjusttimers: `timer_modified_earliest` goes into `timer0_when`,
+    /// then is cleared. P's lock held.
+    pub(crate) fn fold_modified_earliest(&self) {
+        let (earliest, first) = (&self.published.timer_modified_earliest, &self.published.timer0_when);
+        loop {
+            let m = earliest.load(Ordering::Relaxed);
+            if m == 0 {
+                return;
+            }
+            let t0 = first.load(Ordering::Relaxed);
+            if t0 == 0 || m < t0 {
+                #[cfg(not(all(gt_loom, gt_mutant = "no_fold")))]
+                first.store(m, Ordering::Release);
+            }
+            // Release: who reads the 0 sees the store above. Acquire: who lowered this
+            // word before us has his timer Locked or Modified in what we read next.
+            if earliest.compare_exchange(m, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// The earliest time in `timer_modified_earliest`, 0: none.
+    pub(crate) fn modified_earliest(&self) -> i64 {
+        self.published.timer_modified_earliest.load(Ordering::Relaxed)
+    }
+
+    fn read_wake_time(&self) -> i64 {
+        // Acquire on both: if the first is a 0 of fold_modified_earliest, the second is
+        // the folded value or a newer one.
+        let m = self.published.timer_modified_earliest.load(Ordering::Acquire);
+        let t0 = self.published.timer0_when.load(Ordering::Acquire);
+        match (m, t0) {
+            (0, t) => t,
+            (m, 0) => m,
+            (m, t) => m.min(t),
+        }
+    }
+
+    /// Entries have come in from another P: wakes as if the first had just been armed.
+    pub(crate) fn note_lowered_to_first<S: Procs>(&self, s: &S) {
+        match self.timer0_when() {
+            0 => {}
+            first => self.note_lowered(s, first),
+        }
+    }
+
+    /// Gives the empty heap's memory back.
+    pub(crate) fn release_heap(&self, host: &Host) {
+        self.lock.lock();
+        // SAFETY: the lock is held, and this is the only reference.
+        unsafe { self.inner.get() }.heap.release(host);
+        self.lock.unlock();
+    }
+
+    /// Go's nobarrierWakeTime: when the P must be looked at again; 0: never. Whoever arms
+    /// an earlier timer after this wakes the P.
+    #[inline]
+    pub(crate) fn wake_time(&self) -> i64 {
+        loop {
+            let told = self.published.told.load(Ordering::Acquire);
+            let w = self.read_wake_time();
+            let until = if w == 0 { MAX_WHEN } else { w };
+            if until <= told {
+                return w;
+            }
+            #[cfg(not(all(gt_loom, gt_mutant = "no_second_look")))]
+            self.published.told.fetch_max(until, Ordering::AcqRel);
+            #[cfg(all(gt_loom, gt_mutant = "no_second_look"))]
+            {
+                self.published.told.fetch_max(until, Ordering::AcqRel);
+                return w;
+            }
+        }
+    }
+
+    /// The wake time got as early as `when`, visibly: wakes if anyone could have been told
+    /// a later one. No lock may be held (golang/go#38070).
+    #[inline]
+    pub(crate) fn note_lowered<S: Procs>(&self, s: &S, when: i64) {
+        if self.published.told.fetch_min(when, Ordering::AcqRel) > when {
+            s.wake(self, when);
+        }
+    }
+}
+
+/// A P's timers, locked.
+pub(crate) struct Held<'a, S: Procs> {
+    pub(crate) s: &'a S,
+    pub(crate) tm: &'a Timers,
+    rank: u8,
+}
+
+impl<S: Procs> Held<'_, S> {
+    /// Go's updateTimer0When and the counts: what others may read of the heap.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        let pub_ = &self.tm.published;
+        let n = self.heap.total() as u32;
+        if pub_.num_timers.load(Ordering::Relaxed) != n {
+            pub_.num_timers.store(n, Ordering::Relaxed);
+        }
+        let t0 = self.heap.min_when();
+        if pub_.timer0_when.load(Ordering::Relaxed) != t0 {
+            // Release is enough: note_lowered's read-modify-write orders it with askers.
+            pub_.timer0_when.store(t0, Ordering::Release);
+        }
+        if (pub_.in_mask.load(Ordering::Relaxed) != 0) != (n > 0) {
+            self.publish_empty(n > 0);
+        }
+    }
+
+    /// The heap has become empty, or is no longer.
+    #[cold]
+    fn publish_empty(&mut self, filled: bool) {
+        let pub_ = &self.tm.published;
+        if filled {
+            self.s.set_mask(self.tm.index, true);
+        } else {
+            // golang/go#51654: left set on an empty heap, it makes pollers spin.
+            pub_.timer_modified_earliest.store(0, Ordering::Relaxed);
+            if self.passes > 0 {
+                return; // the callback that runs now may well arm again; the pass's end looks
+            }
+            self.s.set_mask(self.tm.index, false);
+            // Who passes over this P by its mask bit was told "never".
+            pub_.told.fetch_max(MAX_WHEN, Ordering::AcqRel);
+        }
+        pub_.in_mask.store(filled as u32, Ordering::Relaxed);
+    }
+
+    /// A pass begins: what was armed for it in the last one is in now.
+    pub(crate) fn begin_pass(&mut self, now: i64) {
+        self.passes += 1;
+        self.next_pass();
+        let pass = &self.tm.pass;
+        pass.now.store(now.max(pass.now.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// Stamps made so far no longer count, and deferred entries enter the heap.
+    pub(crate) fn next_pass(&mut self) {
+        let seq = &self.tm.pass.seq;
+        let next = seq.load(Ordering::Relaxed) & 0xffff;
+        seq.store(if next == 0xffff { 1 } else { next + 1 }, Ordering::Relaxed);
+        if self.heap.has_deferred() {
+            self.heap.undefer();
+        }
+    }
+
+    pub(crate) fn end_pass(&mut self) {
+        self.passes -= 1;
+        if self.passes == 0 {
+            self.tm.pass.now.store(i64::MIN, Ordering::Relaxed);
+            self.next_pass();
+        }
+    }
+
+    /// Puts a timer in: into the heap, or behind it when it is for the next pass.
+    /// Room was reserved.
+    #[inline]
+    pub(crate) fn insert(&mut self, when: i64, t: TimerRef) {
+        if self.passes > 0 && self.tm.stamp_for(when) != 0 {
+            self.heap.defer(when, t);
+        } else {
+            self.heap.doaddtimer(when, t);
+        }
+    }
+
+    /// In a fork child: of the passes, only those that this thread is in are left.
+    pub(crate) fn set_passes_after_fork(&mut self, passes: u32) {
+        self.passes = passes;
+        if passes == 0 {
+            self.tm.pass.now.store(i64::MIN, Ordering::Relaxed);
+        }
+        self.next_pass();
+    }
+}
+
+impl<S: Procs> Deref for Held<'_, S> {
+    type Target = Inner;
+    #[inline(always)]
+    fn deref(&self) -> &Inner {
+        // SAFETY: this guard is the lock; the borrow ends before another is made.
+        unsafe { self.tm.inner.get() }
+    }
+}
+
+impl<S: Procs> DerefMut for Held<'_, S> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Inner {
+        // SAFETY: as above.
+        unsafe { self.tm.inner.get() }
+    }
+}
+
+impl<S: Procs> Drop for Held<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.tm.owes_sweep() && !self.no_sweep {
+            sweep::sweep(self);
+        }
+        self.publish();
+        self.tm.lock.unlock_as(self.rank);
+    }
+}

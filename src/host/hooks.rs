@@ -1,0 +1,183 @@
+//! The hooks: what the embedder may replace, and the defaults.
+
+use crate::sync::rank;
+use std::ffi::{CStr, c_char, c_void};
+
+/// The hooks as given, none of them called without its default being thought of.
+/// The wake hook belongs to procs (its default needs a P), but is kept here.
+#[derive(Clone, Copy)]
+#[allow(clippy::type_complexity)]
+pub(crate) struct Hooks {
+    pub ctx: *mut c_void,
+    pub nanotime: Option<unsafe extern "C" fn(*mut c_void) -> i64>,
+    pub wake_netpoller: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, i64)>,
+    pub osyield: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub acquirem: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub releasem: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub current_context: Option<unsafe extern "C" fn(*mut c_void) -> usize>,
+    pub throw_: Option<unsafe extern "C" fn(*mut c_void, *const c_char)>,
+    pub alloc: Option<unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void>,
+    pub free: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, usize, usize)>,
+    pub preempt_stop: Option<unsafe extern "C" fn(*mut c_void) -> i32>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Hooks {
+            ctx: std::ptr::null_mut(),
+            nanotime: None,
+            wake_netpoller: None,
+            osyield: None,
+            acquirem: None,
+            releasem: None,
+            current_context: None,
+            throw_: None,
+            alloc: None,
+            free: None,
+            preempt_stop: None,
+        }
+    }
+}
+
+/// The host of one sched.
+pub(crate) struct Host {
+    hooks: Hooks,
+    /// Bytes taken from alloc and not given back.
+    bytes: std::sync::atomic::AtomicU64,
+}
+
+// SAFETY: the hooks are functions that the embedder promises to be callable from any
+// thread with their ctx (header, "Hooks").
+unsafe impl Send for Host {}
+// SAFETY: as above.
+unsafe impl Sync for Host {}
+
+impl Host {
+    pub(crate) fn new(hooks: Hooks) -> Self {
+        Host { hooks, bytes: std::sync::atomic::AtomicU64::new(0) }
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    #[inline]
+    pub(crate) fn osyield(&self) {
+        match self.hooks.osyield {
+            // SAFETY: the embedder's hook with its own ctx (gt_host's contract).
+            Some(f) => unsafe { f(self.hooks.ctx) },
+            None => crate::sync::os_yield(),
+        }
+    }
+
+    /// Pins the running green thread to its thread until `releasem`.
+    #[inline(always)]
+    pub(crate) fn acquirem(&self) {
+        if let Some(f) = self.hooks.acquirem {
+            // SAFETY: as for osyield.
+            unsafe { f(self.hooks.ctx) }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn releasem(&self) {
+        if let Some(f) = self.hooks.releasem {
+            // SAFETY: as for osyield.
+            unsafe { f(self.hooks.ctx) }
+        }
+    }
+
+    /// Who is calling: the host's green thread, or by default the thread. 0: nobody known.
+    #[inline(always)]
+    pub(crate) fn current_context(&self) -> usize {
+        match self.hooks.current_context {
+            // SAFETY: as for osyield.
+            Some(f) => unsafe { f(self.hooks.ctx) },
+            None => thread_context(),
+        }
+    }
+
+    pub(crate) fn has_own_contexts(&self) -> bool {
+        self.hooks.current_context.is_some()
+    }
+
+    /// Should a pass end after the callback that just returned?
+    #[inline(always)]
+    pub(crate) fn preempt_stop(&self) -> bool {
+        match self.hooks.preempt_stop {
+            None => false,
+            // SAFETY: as for osyield; no lock is held by the caller.
+            Some(f) => unsafe { f(self.hooks.ctx) != 0 },
+        }
+    }
+
+    /// Corruption: says what is broken and never comes back.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn throw(&self, msg: &str) -> ! {
+        let mut line = [0u8; 256];
+        let n = msg.len().min(line.len() - 1);
+        line[..n].copy_from_slice(&msg.as_bytes()[..n]);
+        let text = CStr::from_bytes_until_nul(&line).unwrap_or(c"gotimer: throw");
+        if let Some(f) = self.hooks.throw_ {
+            // SAFETY: as for osyield; the text lives through the call.
+            unsafe { f(self.hooks.ctx, text.as_ptr()) }
+        }
+        eprintln!("fatal error: {}", text.to_string_lossy());
+        std::process::abort()
+    }
+
+    /// Memory from the host. `None` when there is none.
+    pub(crate) fn alloc(&self, size: usize, align: usize) -> Option<std::ptr::NonNull<u8>> {
+        let p = match self.hooks.alloc {
+            // SAFETY: as for osyield; called under our locks, which the header says.
+            Some(f) => unsafe { f(self.hooks.ctx, size, align) },
+            // SAFETY: align is a power of two and a multiple of a pointer's size here.
+            None => unsafe {
+                let mut p = std::ptr::null_mut();
+                if libc::posix_memalign(&mut p, align.max(size_of::<usize>()), size) == 0 { p } else { std::ptr::null_mut() }
+            },
+        };
+        let p = std::ptr::NonNull::new(p.cast())?;
+        self.bytes.fetch_add(size as u64, std::sync::atomic::Ordering::Relaxed);
+        Some(p)
+    }
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    /// `p` came from `alloc` of this host with the same size and align; nobody uses it.
+    pub(crate) unsafe fn free(&self, p: std::ptr::NonNull<u8>, size: usize, align: usize) {
+        self.bytes.fetch_sub(size as u64, std::sync::atomic::Ordering::Relaxed);
+        match self.hooks.free {
+            // SAFETY: the caller's promise, and the hook's contract.
+            Some(f) => unsafe { f(self.hooks.ctx, p.as_ptr().cast(), size, align) },
+            // SAFETY: without an alloc hook it came from posix_memalign.
+            None => unsafe { libc::free(p.as_ptr().cast()) },
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The call of `f` or of a hook that may call back into the library stands behind this.
+    #[inline(always)]
+    pub(crate) fn assert_unlocked(&self) {
+        rank::assert_none();
+    }
+}
+
+/// The default context: an address that only this thread has.
+#[inline(always)]
+fn thread_context() -> usize {
+    #[cfg(not(gt_loom))]
+    {
+        thread_local! {
+            static HERE: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
+        }
+        HERE.with(|h| std::ptr::from_ref(h) as usize)
+    }
+    #[cfg(gt_loom)]
+    1
+}

@@ -1,0 +1,24 @@
+//! Go's runtime timers as a C library. The core mirrors `runtime/time.go`; what users see
+//! is the C ABI of `include/gotimer.h`, which is generated from `src/ffi/`.
+//!
+//! | layer | what |
+//! |---|---|
+//! | `ffi` | the C ABI: checks handles, turns results into numbers |
+//! | `procs` | sched, Ps, stealing, fork |
+//! | `engine` | timers, heaps, running them |
+//! | `host` | hooks and clocks |
+//! | `sync` | the lock order, the lock, and the choice between std and loom |
+
+mod engine;
+mod error;
+#[cfg(not(gt_loom))]
+mod ffi;
+mod host;
+#[cfg(all(test, gt_loom))]
+mod model;
+#[cfg(not(gt_loom))]
+mod procs;
+mod sync;
+
+#[cfg(not(gt_loom))]
+pub use ffi::*;

@@ -1,0 +1,157 @@
+//! fork (rule S18), and the list of live scheds that it needs.
+//!
+//! All locks of all scheds but the timers' own are held over fork, so heaps are whole in
+//! the child. What threads that are lost there held locked is released by
+//! gt_after_fork; until then, calls in the child give GT_EFORK.
+
+use super::sched::Sched;
+use super::tls;
+use crate::engine::{Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
+use crate::error::Result;
+use crate::sync::{RawLock, rank};
+use std::cell::UnsafeCell;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+struct Scheds {
+    lock: RawLock,
+    /// Guarded by `lock`.
+    list: UnsafeCell<Vec<*const Sched>>,
+}
+
+// SAFETY: `list` is guarded by `lock`.
+unsafe impl Sync for Scheds {}
+
+static SCHEDS: Scheds = Scheds { lock: RawLock::new(rank::GLOBAL), list: UnsafeCell::new(Vec::new()) };
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+fn with_list<R>(f: impl FnOnce(&mut Vec<*const Sched>) -> R) -> R {
+    SCHEDS.lock.lock();
+    // SAFETY: the lock is held; f gets the only reference.
+    let r = f(unsafe { &mut *SCHEDS.list.get() });
+    SCHEDS.lock.unlock();
+    r
+}
+
+pub(crate) fn add_sched(s: &Sched) {
+    with_list(|list| list.push(s));
+}
+
+pub(crate) fn remove_sched(s: &Sched) {
+    with_list(|list| list.retain(|&x| !std::ptr::eq(x, s)));
+}
+
+/// Calls `f` for each live sched; none is destroyed meanwhile.
+pub(crate) fn for_each_sched(mut f: impl FnMut(&Sched)) {
+    with_list(|list| {
+        for &s in list.iter() {
+            // SAFETY: a sched takes itself off the list, under its lock, before it goes.
+            f(unsafe { &*s });
+        }
+    });
+}
+
+/// Is this the address of a live sched? For the checked build.
+#[cfg(feature = "checked")]
+pub(crate) fn is_sched(addr: usize) -> bool {
+    with_list(|list| list.iter().any(|&s| s as usize == addr))
+}
+
+/// Is this the address of a P's slot in a live sched? For the checked build.
+#[cfg(feature = "checked")]
+pub(crate) fn is_p(addr: usize) -> bool {
+    let mut found = false;
+    for_each_sched(|s| s.registry.for_each_slot(|p| found |= std::ptr::from_ref(p).addr() == addr && p.index > 0));
+    found
+}
+
+/// In a fork child, before after_fork?
+#[inline(always)]
+pub(crate) fn forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Registers the handlers, once.
+pub(crate) fn register() {
+    static ONCE: Once = Once::new();
+    // SAFETY: the handlers are functions of this library, which does not get unloaded
+    // before fork is called (pthread_atfork's entries go with the library).
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
+    });
+}
+
+static FORKER: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn prepare() {
+    let me = tls::my_token();
+    SCHEDS.lock.lock();
+    FORKER.store(me, Ordering::Relaxed);
+    // SAFETY: the lock is held, and the list's scheds are alive.
+    for &s in unsafe { &*SCHEDS.list.get() } {
+        // SAFETY: as above.
+        unsafe { &*s }.fork_lock();
+        rank::leave(rank::REGISTRY);
+        rank::leave(rank::WAITERS);
+        rank::leave(rank::SLAB);
+    }
+}
+
+extern "C" fn parent() {
+    // SAFETY: the lock is held since `prepare`.
+    for &s in unsafe { &*SCHEDS.list.get() } {
+        // SAFETY: as above.
+        unsafe { &*s }.fork_unlock();
+    }
+    SCHEDS.lock.unlock();
+}
+
+extern "C" fn child() {
+    FORKED.store(true, Ordering::Relaxed);
+    parent();
+}
+
+/// gt_after_fork: releases what lost threads held; all timers go on.
+pub(crate) fn after_fork() -> Result<()> {
+    if !forked() {
+        return Ok(());
+    }
+    let me = tls::my_token();
+    for_each_sched_unlocked(|s| repair(s, me));
+    FORKED.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The child has one thread: nobody changes the list under us.
+fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
+    let list = with_list(|list| list.clone());
+    for s in list {
+        // SAFETY: as in for_each_sched; one thread.
+        f(unsafe { &*s });
+    }
+}
+
+fn repair(s: &Sched, me: u64) {
+    s.fork_repair(me);
+    s.waiters.forget();
+    s.registry.for_each_slot(|p| {
+        if p.bound.load(Ordering::Relaxed) != me {
+            p.bound.store(0, Ordering::Relaxed);
+        }
+        p.hooks.store(0, Ordering::Relaxed);
+        p.note.forget_sleepers();
+        let mut h = p.lock(s);
+        h.no_sweep = true;
+        p.set_deleted(count_deleted(&h));
+        // Whose green threads are lost only their owner knows: then all runs stay.
+        let here = s.host().current_context();
+        let lost = take_lost_runs(&mut h, |context| s.host().has_own_contexts() || context == here);
+        adjusttimers(&mut h, 0, true);
+        h.no_sweep = false;
+        drop(h);
+        end_lost_runs(s, lost);
+        p.fd.renew(s);
+        p.update_fd();
+    });
+    s.fork_rebase();
+}

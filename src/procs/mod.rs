@@ -1,0 +1,23 @@
+//! Ps and what is shared by them: the runtime's `p`, `allp`, `procresize`, `timerpMask`,
+//! `timeSleepUntil`, `moveTimers` and `stealWork`'s part in timers.
+
+mod adopt;
+mod fd;
+mod fork;
+mod note;
+mod p;
+mod registry;
+mod sched;
+mod tls;
+mod wait;
+
+pub(crate) use adopt::adopt_timers;
+#[cfg(feature = "checked")]
+pub(crate) use fork::{is_p, is_sched};
+pub(crate) use fork::{after_fork, forked};
+pub(crate) use note::notetsleep;
+pub(crate) use p::P;
+pub(crate) use registry::{check_others, p_free, p_new, time_sleep_until};
+pub(crate) use sched::{Config, Sched, Stats};
+pub(crate) use tls::{acquirep, current_p, hot, releasep};
+pub(crate) use wait::deltimer_sync;

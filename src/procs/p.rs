@@ -1,0 +1,127 @@
+//! A P: the right to run timers, its heap, and who is bound to it. The runtime's `p`.
+//!
+//! Ps stand in a table of the sched that never moves or shrinks, so an index, as timers
+//! keep one, always names a P; it may be dead. A slot is used again when the handle and
+//! all passes over it are gone (`refs`).
+
+use super::note::Note;
+use super::sched::Sched;
+use super::fd::PollFd;
+use crate::engine::{Procs, Timers};
+use std::ffi::c_void;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+#[repr(C, align(64))]
+pub(crate) struct P {
+    timers: Timers,
+    /// Never changes.
+    sched: *const Sched,
+    /// The handle, and each pass. 0: the slot is free.
+    pub(crate) refs: AtomicU32,
+    /// Raised each time the slot gets a new owner.
+    pub(crate) generation: AtomicU32,
+    /// Token of the thread that is bound to it; 0: none.
+    pub(crate) bound: AtomicU64,
+    /// Wake hooks under way.
+    pub(crate) hooks: AtomicU32,
+    /// The same as `Inner::dead`, for those who do not hold the lock.
+    pub(crate) dead: AtomicBool,
+    /// Next free slot, as index + 1; registry lock.
+    pub(crate) next_free: AtomicU32,
+    pub(crate) note: Note,
+    pub(crate) fd: PollFd,
+    pub(crate) userdata: AtomicPtr<c_void>,
+}
+
+// SAFETY: the sched outlives its Ps; all else is atomic or has its own lock.
+unsafe impl Sync for P {}
+// SAFETY: as above.
+unsafe impl Send for P {}
+
+impl Deref for P {
+    type Target = Timers;
+    #[inline(always)]
+    fn deref(&self) -> &Timers {
+        &self.timers
+    }
+}
+
+impl P {
+    pub(crate) fn new(sched: *const Sched, index: u32) -> Self {
+        P {
+            timers: Timers::new(index),
+            sched,
+            refs: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            bound: AtomicU64::new(0),
+            hooks: AtomicU32::new(0),
+            dead: AtomicBool::new(true),
+            next_free: AtomicU32::new(0),
+            note: Note::new(),
+            fd: PollFd::new(),
+            userdata: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn sched(&self) -> &Sched {
+        // SAFETY: a sched outlives its Ps.
+        unsafe { &*self.sched }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_dead(&self) -> bool {
+        // SeqCst: with `hooks`, see Sched::wake and p_free.
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// The slot gets a new owner.
+    pub(crate) fn revive(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.refs.store(1, Ordering::Relaxed);
+        self.bound.store(0, Ordering::Relaxed);
+        self.userdata.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.note.clear();
+        self.set_dead(false);
+    }
+
+    pub(crate) fn set_dead(&self, dead: bool) {
+        let mut h = self.timers.lock(self.sched());
+        h.dead = dead;
+        self.dead.store(dead, Ordering::SeqCst);
+    }
+
+    /// One more reference, unless the slot is free.
+    pub(crate) fn try_hold(&self) -> bool {
+        self.refs
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n > 0).then_some(n + 1))
+            .is_ok()
+    }
+
+    /// What the embedder knows it by. In the checked build the low bits tell handles of
+    /// one slot apart.
+    pub(crate) fn handle(&self) -> *mut P {
+        let p = std::ptr::from_ref(self).cast_mut();
+        if cfg!(feature = "checked") {
+            p.map_addr(|a| a | (self.generation.load(Ordering::Relaxed) as usize & 63))
+        } else {
+            p
+        }
+    }
+
+    pub(crate) fn num_timers(&self) -> u32 {
+        self.timers.num_timers()
+    }
+
+    /// Sets the fd to the wake time, if there is an fd.
+    pub(crate) fn update_fd(&self) {
+        if self.fd.is_open() {
+            self.fd.update(self.sched(), || self.timers.wake_time());
+        }
+    }
+
+    pub(crate) fn hold(&self) {
+        self.sched().hold(&self.timers);
+    }
+}

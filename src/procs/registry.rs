@@ -1,0 +1,382 @@
+//! The Ps of a sched: the table they stand in, the list of those that live, the
+//! timerp_mask, and what looks at all of them: `timeSleepUntil`, and `checkTimers` over
+//! other Ps as `stealWork` does it.
+//!
+//! The table only grows. The list of live Ps is copied on write; crossbeam-epoch keeps an
+//! old copy until nobody walks it any more. A walk pins the epoch for a few loads, never
+//! over a callback.
+//!
+//! P 0 is the orphan set. It takes the timers when no other P lives, and counts as dead
+//! while one does. `gt_p_new` adopts it.
+
+use super::adopt::move_timers;
+use super::p::P;
+use super::sched::Sched;
+use super::tls;
+use crate::engine::{Checked, MAX_WHEN, Procs, check_timers};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::sync::{RawLock, rank};
+use crossbeam_epoch::{self as epoch, Atomic, Owned};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Ps of a segment: one word of the timerp_mask.
+const SEGMENT: usize = 64;
+const SEGMENTS: usize = 64;
+/// So many Ps a sched can have, without the orphan set.
+pub(crate) const MAX_PS: usize = SEGMENT * SEGMENTS - 1;
+
+#[repr(C, align(64))]
+struct Segment {
+    /// Bit i: P i of this segment has timers. Changed under that P's lock (design: an
+    /// owner who clears it from outside would hide what another thread inserted).
+    timerp_mask: AtomicU64,
+    ps: [P; SEGMENT],
+}
+
+pub(crate) struct Registry {
+    /// Guards which Ps live; held over new, free and adopt.
+    pub(crate) lock: RawLock,
+    segments: [AtomicPtr<Segment>; SEGMENTS],
+    /// Indexes of live Ps, ascending. Changed under `lock`.
+    live: Atomic<Vec<u32>>,
+    /// Slots ever used; under `lock`.
+    slots: AtomicU32,
+    /// First free slot, index + 1. Guarded by `free_lock`, so that the end of a pass can
+    /// give a slot back whatever the registry is doing.
+    free: AtomicU32,
+    free_lock: RawLock,
+    /// Where the next choice of a P begins.
+    turn: AtomicUsize,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Registry {
+            lock: RawLock::new(rank::REGISTRY),
+            segments: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
+            live: Atomic::new(Vec::new()),
+            slots: AtomicU32::new(0),
+            free: AtomicU32::new(0),
+            free_lock: RawLock::new(rank::SLAB),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// P 0.
+    pub(crate) fn make_orphan(&self, s: &Sched) -> Result<()> {
+        let orphan = self.slot(s)?;
+        orphan.revive();
+        Ok(())
+    }
+
+    /// The P with this index, as a timer or the list names it.
+    #[inline(always)]
+    pub(crate) fn p(&self, index: u32) -> &P {
+        let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
+        // SAFETY: an index is given out after its segment was set, and segments stay.
+        unsafe { &(*segment).ps[index as usize % SEGMENT] }
+    }
+
+    pub(crate) fn orphan(&self) -> &P {
+        self.p(0)
+    }
+
+    #[inline(always)]
+    fn has_timers(&self, index: u32) -> bool {
+        let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
+        // SAFETY: as above.
+        // Acquire: who sees the bit of a P that was just filled sees its wake time too.
+        unsafe { (*segment).timerp_mask.load(Ordering::Acquire) >> (index as usize % SEGMENT) & 1 != 0 }
+    }
+
+    pub(crate) fn set_mask(&self, index: u32, on: bool) {
+        let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
+        // SAFETY: as above.
+        let mask = unsafe { &(*segment).timerp_mask };
+        let bit = 1u64 << (index as usize % SEGMENT);
+        if on {
+            mask.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            mask.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Ps that live, the orphan set not counted.
+    pub(crate) fn live(&self) -> usize {
+        let guard = epoch::pin();
+        self.list(&guard).len()
+    }
+
+    fn list<'g>(&self, guard: &'g epoch::Guard) -> &'g [u32] {
+        // Acquire: the Ps named in the list are seen as they were when it was published.
+        let shared = self.live.load(Ordering::Acquire, guard);
+        // SAFETY: never null, and kept while the epoch is pinned.
+        unsafe { shared.deref() }
+    }
+
+    /// Publishes another list. Registry lock held.
+    fn change_list(&self, f: impl FnOnce(&mut Vec<u32>)) {
+        let guard = epoch::pin();
+        let mut list = self.list(&guard).to_vec();
+        f(&mut list);
+        let old = self.live.swap(Owned::new(list), Ordering::AcqRel, &guard);
+        // SAFETY: no longer reachable; those who walk it are pinned.
+        unsafe { guard.defer_destroy(old) };
+    }
+
+    /// A P for an arming from a thread that has none: each in turn.
+    pub(crate) fn choose(&self) -> &P {
+        let guard = epoch::pin();
+        let list = self.list(&guard);
+        if list.is_empty() {
+            return self.orphan();
+        }
+        self.p(list[self.turn.fetch_add(1, Ordering::Relaxed) % list.len()])
+    }
+
+    /// The first live P whose index is `from` or above.
+    fn live_from(&self, from: u32) -> Option<&P> {
+        let guard = epoch::pin();
+        let list = self.list(&guard);
+        let at = list.partition_point(|&i| i < from);
+        list.get(at).map(|&i| self.p(i))
+    }
+
+    /// Each live P and the orphan set, one after the other; no epoch is pinned in `f`.
+    pub(crate) fn for_each_p(&self, mut f: impl FnMut(&P)) {
+        f(self.orphan());
+        let mut from = 1;
+        while let Some(p) = self.live_from(from) {
+            f(p);
+            from = p.index + 1;
+        }
+    }
+
+    /// Each slot that was ever used, dead or alive.
+    pub(crate) fn for_each_slot(&self, mut f: impl FnMut(&P)) {
+        for i in 0..self.slots.load(Ordering::Acquire) {
+            f(self.p(i));
+        }
+    }
+
+    /// A free slot. Registry lock held (or nobody else knows the sched).
+    fn slot(&self, s: &Sched) -> Result<&P> {
+        self.free_lock.lock();
+        let index = self.free.load(Ordering::Relaxed).checked_sub(1);
+        if let Some(i) = index {
+            self.free.store(self.p(i).next_free.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.free_lock.unlock();
+        if let Some(i) = index {
+            return Ok(self.p(i));
+        }
+        let index = self.slots.load(Ordering::Relaxed) as usize;
+        if index > MAX_PS {
+            return Err(Error::NoSpc);
+        }
+        if self.segments[index / SEGMENT].load(Ordering::Relaxed).is_null() {
+            let p = s.host().alloc(size_of::<Segment>(), align_of::<Segment>()).ok_or(Error::NoMem)?;
+            let p = p.cast::<Segment>().as_ptr();
+            let first = index as u32;
+            // SAFETY: fresh memory of a segment's size and alignment, written in full.
+            unsafe {
+                (&raw mut (*p).timerp_mask).write(AtomicU64::new(0));
+                for i in 0..SEGMENT {
+                    (&raw mut (*p).ps[i]).write(P::new(s, first + i as u32));
+                }
+            }
+            self.segments[index / SEGMENT].store(p, Ordering::Release);
+        }
+        self.slots.store(index as u32 + 1, Ordering::Release);
+        Ok(self.p(index as u32))
+    }
+
+    /// The last reference to a P is gone: its slot may be used again.
+    pub(crate) fn recycle(&self, p: &P) {
+        self.free_lock.lock();
+        p.next_free.store(self.free.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.free.store(p.index + 1, Ordering::Relaxed);
+        self.free_lock.unlock();
+    }
+
+    /// gt_sched_free: takes what stop_for_good left in the orphans' heap.
+    pub(crate) fn empty_orphans(&self, s: &Sched) {
+        crate::engine::trim(s, self.orphan());
+    }
+
+    /// # Safety
+    /// Nobody uses the sched any more.
+    pub(crate) unsafe fn destroy(&mut self, host: &Host) {
+        self.for_each_slot(|p| {
+            p.release_heap(host);
+            p.fd.close();
+        });
+        for segment in &mut self.segments {
+            if let Some(p) = NonNull::new(*segment.get_mut()) {
+                // SAFETY: from `slot`; Ps own nothing else.
+                unsafe { host.free(p.cast(), size_of::<Segment>(), align_of::<Segment>()) };
+            }
+        }
+        let old = std::mem::replace(&mut self.live, Atomic::null());
+        // SAFETY: the only owner; the list was made by Owned::new.
+        drop(unsafe { old.into_owned() });
+    }
+}
+
+/// gt_p_new: a P, which adopts the orphan set.
+pub(crate) fn p_new(s: &Sched) -> Result<&P> {
+    if s.is_closed() {
+        return Err(Error::Shutdown);
+    }
+    let r = &s.registry;
+    r.lock.lock();
+    let made = p_new_locked(s, r);
+    r.lock.unlock();
+    if let Ok(p) = made {
+        p.note_lowered_to_first(s);
+    }
+    made
+}
+
+fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
+    let p = r.slot(s)?;
+    p.revive();
+    let orphan = r.orphan();
+    let orphans_were_dead = orphan.is_dead();
+    orphan.set_dead(true);
+    while orphan.num_timers() > 0 {
+        if let Err(e) = move_timers(s, p, orphan) {
+            // Back to how it was; what has moved moves back, for which there is room.
+            while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
+            orphan.set_dead(orphans_were_dead);
+            p.set_dead(true);
+            p.release_heap(s.host());
+            p.refs.store(0, Ordering::Relaxed);
+            r.recycle(p);
+            return Err(e);
+        }
+    }
+    s.add_ref();
+    r.change_list(|list| {
+        let at = list.partition_point(|&i| i < p.index);
+        list.insert(at, p.index);
+    });
+    Ok(p)
+}
+
+/// gt_p_free: the P's timers go to another live P, or to the orphan set.
+pub(crate) fn p_free(p: &P) -> Result<()> {
+    if tls::hot().wake_depth.get() > 0 {
+        return Err(Error::Deadlk);
+    }
+    let s = p.sched();
+    let r = &s.registry;
+    r.lock.lock();
+    let freed = p_free_locked(s, r, p);
+    r.lock.unlock();
+    let to = freed?;
+    to.note_lowered_to_first(s);
+    // A wake hook that was called for this P may still use it.
+    let mut backoff = crate::sync::Backoff::new();
+    while p.hooks.load(Ordering::SeqCst) > 0 {
+        backoff.snooze(s.host());
+    }
+    p.bound.store(0, Ordering::Release);
+    p.note.look_again();
+    p.fd.close();
+    s.unhold(p);
+    Ok(())
+}
+
+fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
+    if p.is_dead() {
+        return Err(Error::Stale);
+    }
+    let to = {
+        let guard = epoch::pin();
+        r.list(&guard).iter().find(|&&i| i != p.index).map_or(r.orphan(), |&i| r.p(i))
+    };
+    let last = to.index == 0;
+    // From here on nobody inserts into p; those who look for a P find another one.
+    r.change_list(|list| list.retain(|&i| i != p.index));
+    if last {
+        to.set_dead(false);
+    }
+    p.set_dead(true);
+    while p.num_timers() > 0 {
+        if let Err(e) = move_timers(s, to, p) {
+            p.set_dead(false);
+            r.change_list(|list| {
+                let at = list.partition_point(|&i| i < p.index);
+                list.insert(at, p.index);
+            });
+            if last {
+                to.set_dead(true);
+                while to.num_timers() > 0 && move_timers(s, p, to).is_ok() {}
+            }
+            return Err(e);
+        }
+    }
+    p.release_heap(s.host());
+    Ok(to)
+}
+
+/// Go's timeSleepUntil: the earliest wake time of all Ps and of the orphans.
+pub(crate) fn time_sleep_until(s: &Sched) -> i64 {
+    let mut until = MAX_WHEN;
+    s.registry.for_each_p(|p| {
+        // A P that has left the mask counts as told "never": see engine/timers.rs.
+        if s.registry.has_timers(p.index) {
+            match p.wake_time() {
+                0 => {}
+                w => until = until.min(w),
+            }
+        }
+    });
+    until
+}
+
+/// Go's stealWork, for timers: runs what is due on Ps other than `self_p`, beginning
+/// behind it, so that thieves do not all come to the same one.
+pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
+    let now = if now == 0 { s.now() } else { now };
+    let start = self_p.map_or(0, |p| p.index);
+    let mut all = Checked { now, poll_until: 0, ran: 0 };
+    let mut visit = |p: &P| {
+        if self_p.is_some_and(|me| std::ptr::eq(me, p)) || !s.registry.has_timers(p.index) {
+            return;
+        }
+        let mut w = p.wake_time();
+        if w != 0 && w <= now && p.try_hold() {
+            let c = check_timers(s, p, now);
+            s.unhold(p);
+            if c.ran > 0 {
+                s.block().add(crate::engine::Counter::Steals, c.ran as u64);
+            }
+            all.ran += c.ran;
+            w = c.poll_until;
+        }
+        if w != 0 && (all.poll_until == 0 || w < all.poll_until) {
+            all.poll_until = w;
+        }
+    };
+    let mut from = start + 1;
+    let mut wrapped = false;
+    loop {
+        match s.registry.live_from(from) {
+            Some(p) if !wrapped || p.index < start => {
+                from = p.index + 1;
+                visit(p);
+            }
+            _ if !wrapped => {
+                visit(s.registry.orphan());
+                wrapped = true;
+                from = 1;
+            }
+            _ => break,
+        }
+    }
+    all
+}

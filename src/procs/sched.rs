@@ -1,0 +1,465 @@
+//! A sched: Ps, timers, a clock and a host that belong together. The part of the
+//! runtime's `sched` and `allp` that timers need, as a value: there may be many.
+//!
+//! It lives until gt_sched_free was called and the last timer handle, and the last pass
+//! under way over one of its Ps, are gone (`refs`).
+
+use super::registry::Registry;
+use super::wait::Waiters;
+use super::{fork, tls};
+use crate::engine::{
+    Block, Counter, DropFn, Func, Histogram, MAX_WHEN, Procs, Slab, TimerRef, Timers, slab_generation,
+    slab_raise_generation, stop_for_good,
+};
+use crate::error::{Error, Result};
+use crate::host::{Clock, Hooks, Host, Kind};
+use crate::sync::{RawLock, rank};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How a sched is made.
+pub(crate) struct Config {
+    pub hooks: Hooks,
+    pub kind: Kind,
+    pub verify: bool,
+    pub lateness: bool,
+}
+
+/// A sum over all threads.
+pub(crate) struct Stats {
+    pub counts: [u64; Stats::COUNTERS.len()],
+    pub pending: u64,
+    pub zombies: u64,
+    pub timers: u64,
+    pub bytes: u64,
+}
+
+impl Stats {
+    pub(crate) const COUNTERS: [Counter; 10] = [
+        Counter::Armed,
+        Counter::Fired,
+        Counter::Ticks,
+        Counter::Stopped,
+        Counter::Replaced,
+        Counter::Steals,
+        Counter::Wakes,
+        Counter::Scans,
+        Counter::Sweeps,
+        Counter::Early,
+    ];
+
+    pub(crate) fn get(&self, what: Counter) -> u64 {
+        self.counts[what as usize]
+    }
+}
+
+pub(crate) struct Sched {
+    /// Never used twice, unlike addresses.
+    pub(crate) uid: u64,
+    host: Host,
+    clock: Clock,
+    pub(crate) slab: Slab,
+    pub(crate) registry: Registry,
+    pub(crate) waiters: Waiters,
+    verify: bool,
+    lateness: bool,
+    /// Open, timers in use, Ps' slots in use: one each.
+    refs: AtomicU64,
+    closed: AtomicBool,
+    /// Guards the list of blocks.
+    block_lock: RawLock,
+    blocks: Cell<*mut Block>,
+    /// For threads that get no block of their own.
+    shared: Block,
+}
+
+// SAFETY: `blocks` is guarded by `block_lock`; the rest is Sync.
+unsafe impl Sync for Sched {}
+// SAFETY: as above.
+unsafe impl Send for Sched {}
+
+impl Sched {
+    /// A new sched. It is destroyed by `unref`.
+    pub(crate) fn new(config: Config) -> Result<NonNull<Sched>> {
+        static UID: AtomicU64 = AtomicU64::new(1);
+        fork::register();
+        let host = Host::new(config.hooks);
+        let p = host.alloc(size_of::<Sched>(), align_of::<Sched>()).ok_or(Error::NoMem)?.cast::<Sched>();
+        let s = Sched {
+            uid: UID.fetch_add(1, Ordering::Relaxed),
+            host,
+            clock: Clock::new(config.kind),
+            slab: Slab::new(),
+            registry: Registry::new(),
+            waiters: Waiters::new(),
+            verify: config.verify || verify_from_environment(),
+            lateness: config.lateness,
+            refs: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            block_lock: RawLock::new(rank::SLAB),
+            blocks: Cell::new(std::ptr::null_mut()),
+            shared: Block::new(0, true, config.lateness),
+        };
+        // SAFETY: fresh memory of a Sched's size and alignment.
+        unsafe { p.write(s) };
+        // SAFETY: just written; it stays until unref destroys it.
+        let s = unsafe { p.as_ref() };
+        if let Err(e) = s.registry.make_orphan(s) {
+            // SAFETY: nobody has seen it yet.
+            unsafe { Self::destroy(p) };
+            return Err(e);
+        }
+        fork::add_sched(s);
+        Ok(p)
+    }
+
+    #[inline(always)]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn keeps_lateness(&self) -> bool {
+        self.lateness
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add_ref(&self) {
+        self.refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives a reference back. The last one destroys the sched.
+    pub(crate) fn unref(&self) {
+        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            fork::remove_sched(self);
+            // SAFETY: the last reference; nobody finds it any more.
+            unsafe { Self::destroy(NonNull::from(self)) };
+        }
+    }
+
+    /// # Safety
+    /// Nobody else uses the sched.
+    unsafe fn destroy(p: NonNull<Sched>) {
+        // SAFETY: the caller's promise; it was written by `new`.
+        let mut s = unsafe { p.read() };
+        let mut b = s.blocks.get();
+        while let Some(block) = NonNull::new(b) {
+            // SAFETY: blocks come from host.alloc, and no thread looks at them any more.
+            unsafe {
+                b = block.as_ref().next;
+                s.host.free(block.cast(), size_of::<Block>(), align_of::<Block>());
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            s.registry.destroy(&s.host);
+            s.slab.destroy(&s.host);
+            s.host.free(p.cast(), size_of::<Sched>(), align_of::<Sched>());
+        }
+    }
+
+    /// gt_sched_free: stops and drops all timers. Their handles stay good for
+    /// gt_timer_free.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.registry.lock.lock();
+        if self.registry.live() > 0 {
+            self.registry.lock.unlock();
+            return Err(Error::Busy);
+        }
+        let again = self.closed.swap(true, Ordering::AcqRel);
+        self.registry.lock.unlock();
+        if again {
+            return Err(Error::Shutdown);
+        }
+        self.slab.for_each(|t| stop_for_good(self, t));
+        self.registry.empty_orphans(self);
+        self.unref();
+        Ok(())
+    }
+
+    /// A new timer.
+    pub(crate) fn timer_new(&self, f: Func, arg: *mut c_void, drop: Option<DropFn>) -> Result<TimerRef> {
+        if self.is_closed() {
+            return Err(Error::Shutdown);
+        }
+        let owner = std::ptr::from_ref(self).cast();
+        self.slab.alloc(&self.host, owner, f, arg, drop, |first| {
+            if first {
+                self.add_ref();
+            }
+        })
+    }
+
+    /// The timer of an id, with the generation that the id names.
+    pub(crate) fn find(&self, id: u64) -> Result<(TimerRef, u32)> {
+        self.slab.find(id).ok_or(Error::Stale)
+    }
+
+    /// gt_sched_set_time: moves the virtual clock on.
+    pub(crate) fn set_time(&self, now: i64) -> Result<()> {
+        if self.clock.kind() != Kind::Virtual {
+            return Err(Error::OpNotSupp);
+        }
+        if !self.clock.set_virtual(now) {
+            return Err(Error::Inval);
+        }
+        self.registry.for_each_p(|p| {
+            p.note.look_again();
+            p.update_fd();
+        });
+        Ok(())
+    }
+
+    /// gt_sched_advance: moves the virtual clock to now + d, stopping at each deadline to
+    /// run what is due there.
+    pub(crate) fn advance(&self, d: i64) -> Result<bool> {
+        if self.clock.kind() != Kind::Virtual {
+            return Err(Error::OpNotSupp);
+        }
+        if d < 0 {
+            return Err(Error::Inval);
+        }
+        let end = self.now().saturating_add(d);
+        let mut ran = 0;
+        loop {
+            let next = super::time_sleep_until(self);
+            if next == MAX_WHEN || next > end {
+                break;
+            }
+            // Another thread may have moved it further meanwhile: so much the better.
+            let _ = self.set_time(next.max(self.now()));
+            ran += super::check_others(self, None, self.now()).ran;
+        }
+        let _ = self.set_time(end.max(self.now()));
+        Ok(ran > 0)
+    }
+
+    fn for_each_block(&self, mut f: impl FnMut(&Block)) {
+        self.block_lock.lock();
+        let mut b = self.blocks.get();
+        // SAFETY: the list is guarded by the lock; its blocks live as long as the sched.
+        while let Some(block) = unsafe { b.as_ref() } {
+            f(block);
+            b = block.next;
+        }
+        self.block_lock.unlock();
+        f(&self.shared);
+    }
+
+    /// A block for the thread with this token: one that a thread has left, or a new one,
+    /// or if there is no memory the shared one.
+    pub(crate) fn block_of(&self, token: u64) -> *const Block {
+        let mut found: *const Block = std::ptr::null();
+        self.block_lock.lock();
+        for wanted in [token, 0] {
+            let mut b = self.blocks.get();
+            // SAFETY: as in for_each_block.
+            while let Some(block) = unsafe { b.as_ref() } {
+                if found.is_null() && block.owner.load(Ordering::Relaxed) == wanted {
+                    block.owner.store(token, Ordering::Relaxed);
+                    found = block;
+                }
+                b = block.next;
+            }
+        }
+        if found.is_null() {
+            found = match self.host.alloc(size_of::<Block>(), align_of::<Block>()) {
+                Some(p) => {
+                    let p = p.cast::<Block>().as_ptr();
+                    let mut block = Block::new(token, false, self.lateness);
+                    block.next = self.blocks.get();
+                    // SAFETY: fresh memory of a Block's size and alignment.
+                    unsafe { p.write(block) };
+                    self.blocks.set(p);
+                    p
+                }
+                None => &self.shared,
+            };
+        }
+        self.block_lock.unlock();
+        found
+    }
+
+    /// A thread has ended: others may use its block.
+    pub(crate) fn release_blocks(&self, token: u64) {
+        self.for_each_block(|b| {
+            let _ = b.owner.compare_exchange(token, 0, Ordering::Release, Ordering::Relaxed);
+        });
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats { counts: [0; 10], pending: 0, zombies: 0, timers: 0, bytes: self.host.bytes() };
+        self.for_each_block(|b| {
+            for what in Stats::COUNTERS {
+                let sum = &mut stats.counts[what as usize];
+                *sum = sum.wrapping_add(b.get(what));
+            }
+        });
+        self.registry.for_each_slot(|p| {
+            let (all, dead) = (p.num_timers() as u64, p.deleted_timers() as u64);
+            stats.pending += all.saturating_sub(dead);
+            stats.zombies += dead;
+        });
+        stats.timers = self.slab.in_use();
+        stats
+    }
+
+    /// How many callbacks began as late as this bucket says.
+    pub(crate) fn lateness(&self, bucket: usize) -> u64 {
+        debug_assert!(bucket < Histogram::BUCKETS);
+        let mut sum = 0;
+        self.for_each_block(|b| sum += b.lateness.get(bucket));
+        sum
+    }
+
+    pub(crate) fn fork_lock(&self) {
+        self.registry.lock.lock();
+        self.waiters.lock.lock();
+        self.registry.for_each_slot(|p| {
+            p.fd.fork_lock();
+            p.fork_lock();
+        });
+        self.block_lock.lock();
+        rank::leave(rank::SLAB);
+        self.slab.lock_for_fork();
+    }
+
+    pub(crate) fn fork_unlock(&self) {
+        self.slab.unlock_for_fork();
+        self.block_lock.unlock();
+        self.registry.for_each_slot(|p| {
+            p.fork_unlock();
+            p.fd.fork_unlock();
+        });
+        self.waiters.lock.unlock();
+        self.registry.lock.unlock();
+    }
+
+    /// In a fork child: what lost threads left half done counts as not done, and the
+    /// counters add up again.
+    pub(crate) fn fork_repair(&self, me: u64) {
+        self.for_each_block(|b| {
+            if let Some((t, was)) = b.take_undo() {
+                // SAFETY: a block's undo names a timer of its sched.
+                unsafe { &*t }.undo(&was);
+            }
+            if b.owner.load(Ordering::Relaxed) != me {
+                b.owner.store(0, Ordering::Relaxed);
+            }
+        });
+        self.slab.for_each(|t| {
+            t.release_lost();
+        });
+    }
+
+    pub(crate) fn fork_rebase(&self) {
+        let s = self.stats();
+        let ended = [Counter::Fired, Counter::Stopped, Counter::Replaced].iter().map(|&c| s.get(c)).sum::<u64>();
+        let off = (ended + s.pending).wrapping_sub(s.get(Counter::Armed));
+        self.shared.add(Counter::Armed, off);
+    }
+}
+
+/// GOTIMER_VERIFY=1 in the environment. Read once; a race of two readers is harmless,
+/// and nothing can block a fork child here.
+fn verify_from_environment() -> bool {
+    static SET: once_cell::race::OnceBool = once_cell::race::OnceBool::new();
+    SET.get_or_init(|| std::env::var_os("GOTIMER_VERIFY").is_some_and(|v| v == "1"))
+}
+
+impl Procs for Sched {
+    #[inline(always)]
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    #[inline]
+    fn now(&self) -> i64 {
+        self.clock.now(&self.host)
+    }
+
+    #[inline(always)]
+    fn timers(&self, p: u32) -> &Timers {
+        self.registry.p(p)
+    }
+
+    fn pick(&self) -> &Timers {
+        match tls::bound_p(self) {
+            Some(p) => p,
+            None => self.registry.choose(),
+        }
+    }
+
+    fn wake(&self, tm: &Timers, when: i64) {
+        let p = self.registry.p(tm.index);
+        if p.index == 0 {
+            return; // the orphan set: nobody sleeps on it, and gt_p_new adopts it
+        }
+        // SeqCst: either p_free sees us here and waits, or we see the P dead.
+        p.hooks.fetch_add(1, Ordering::SeqCst);
+        if !p.is_dead() {
+            self.block().add(Counter::Wakes, 1);
+            self.host.assert_unlocked();
+            let depth = &tls::hot().wake_depth;
+            depth.set(depth.get() + 1);
+            match self.host.hooks().wake_netpoller {
+                // SAFETY: the embedder's hook; the P is not freed before we are done.
+                Some(f) => unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) },
+                None => p.note.wakeup(),
+            }
+            p.update_fd();
+            depth.set(depth.get() - 1);
+        }
+        p.hooks.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn set_mask(&self, p: u32, on: bool) {
+        self.registry.set_mask(p, on);
+    }
+
+    fn hold(&self, tm: &Timers) {
+        self.registry.p(tm.index).refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unhold(&self, tm: &Timers) {
+        let p = self.registry.p(tm.index);
+        if p.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.registry.recycle(p);
+            self.unref();
+        }
+    }
+
+    fn pass_done(&self, tm: &Timers) {
+        self.registry.p(tm.index).update_fd();
+    }
+
+    #[inline]
+    fn block(&self) -> &Block {
+        tls::block(self)
+    }
+
+    fn verifying(&self) -> bool {
+        self.verify
+    }
+
+    #[inline(always)]
+    fn generation(&self, t: TimerRef) -> u32 {
+        slab_generation(t)
+    }
+
+    fn raise_generation(&self, t: TimerRef) {
+        slab_raise_generation(t);
+    }
+
+    fn give_back(&self, t: TimerRef) {
+        let mut last = false;
+        self.slab.give_back(t, |l| last = l);
+        if last {
+            self.unref();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a thread knows: the P it is bound to, its counters, the last error.
+//!
+//! Green threads move between threads during a callback, and compilers keep addresses of
+//! thread-locals in registers. So they are reached through one function that is never
+//! inlined, and nothing of it is kept over a callback.
+
+use super::fork;
+use super::p::P;
+use super::sched::Sched;
+use crate::engine::Block;
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const CACHED: usize = 4;
+
+pub(crate) struct Hot {
+    /// Counter blocks of the scheds that this thread used last: uid and block.
+    blocks: [Cell<(u64, *const Block)>; CACHED],
+    next: Cell<usize>,
+    /// The bound P and the uid of its sched. The P is looked at only after the sched is
+    /// known to be alive.
+    bound: Cell<(u64, *const P)>,
+    token: Cell<u64>,
+    pub(crate) last_error: Cell<i32>,
+    /// Wake hooks that this thread is in.
+    pub(crate) wake_depth: Cell<u32>,
+}
+
+thread_local! {
+    static HOT: Hot = const {
+        Hot {
+            blocks: [const { Cell::new((0, std::ptr::null())) }; CACHED],
+            next: Cell::new(0),
+            bound: Cell::new((0, std::ptr::null())),
+            token: Cell::new(0),
+            last_error: Cell::new(0),
+            wake_depth: Cell::new(0),
+        }
+    };
+    /// Releases the thread's P and blocks when the thread ends.
+    static AT_EXIT: AtExit = const { AtExit };
+}
+
+struct AtExit;
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        let _ = releasep();
+        let token = hot().token.get();
+        hot().token.set(0);
+        for b in &hot().blocks {
+            b.set((0, std::ptr::null()));
+        }
+        fork::for_each_sched(|s| s.release_blocks(token));
+    }
+}
+
+/// This thread's values. Do not keep the reference over a callback.
+#[inline(never)]
+pub(crate) fn hot() -> &'static Hot {
+    // SAFETY: HOT has no destructor, so it is there as long as the thread is; the
+    // reference is used up by its own thread before any callback.
+    HOT.with(|h| unsafe { &*std::ptr::from_ref(h) })
+}
+
+/// A number that no other thread has or had.
+fn token(h: &Hot) -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    if h.token.get() == 0 {
+        h.token.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        let _ = AT_EXIT.try_with(|_| ());
+    }
+    h.token.get()
+}
+
+pub(crate) fn my_token() -> u64 {
+    token(hot())
+}
+
+/// This thread's counters in a sched.
+#[inline]
+pub(crate) fn block(s: &Sched) -> &Block {
+    let h = hot();
+    let (uid, b) = h.blocks[0].get();
+    if uid == s.uid {
+        // SAFETY: a block lives as long as its sched, and `s` is that sched.
+        return unsafe { &*b };
+    }
+    find_block(s, h)
+}
+
+#[cold]
+fn find_block<'a>(s: &'a Sched, h: &Hot) -> &'a Block {
+    let at = h.blocks.iter().position(|b| b.get().0 == s.uid);
+    let at = at.unwrap_or_else(|| {
+        let at = 1 + h.next.get() % (CACHED - 1);
+        h.next.set(at);
+        h.blocks[at].set((s.uid, s.block_of(token(h))));
+        at
+    });
+    h.blocks[0].swap(&h.blocks[at]);
+    // SAFETY: as above.
+    unsafe { &*h.blocks[0].get().1 }
+}
+
+/// The P of this sched that the calling thread is bound to.
+#[inline]
+pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
+    let h = hot();
+    let (uid, p) = h.bound.get();
+    if uid != s.uid {
+        return None;
+    }
+    // SAFETY: the P belongs to `s`, which lives, and Ps' slots stay.
+    let p = unsafe { &*p };
+    (p.bound.load(Ordering::Relaxed) == h.token.get() && !p.is_dead()).then_some(p)
+}
+
+/// Binds the calling thread to a P.
+pub(crate) fn acquirep(p: &P) -> Result<()> {
+    let me = my_token();
+    if let Some(mine) = current_p() {
+        return if std::ptr::eq(mine, p) { Ok(()) } else { Err(Error::Busy) };
+    }
+    p.bound.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| Error::Busy)?;
+    hot().bound.set((p.sched().uid, std::ptr::from_ref(p)));
+    Ok(())
+}
+
+/// The P that the calling thread is bound to, if it still lives. Valid while the caller
+/// keeps the P from being freed.
+pub(crate) fn current_p() -> Option<&'static P> {
+    with_bound(|p| p)
+}
+
+/// Unbinds the calling thread. The P that it was bound to, unless that is gone.
+pub(crate) fn releasep() -> Option<&'static P> {
+    let p = with_bound(|p| {
+        p.bound.store(0, Ordering::Release);
+        p
+    });
+    hot().bound.set((0, std::ptr::null()));
+    p
+}
+
+fn with_bound<R>(f: impl FnOnce(&'static P) -> R) -> Option<R> {
+    let h = hot();
+    let (uid, p) = h.bound.get();
+    if uid == 0 {
+        return None;
+    }
+    let mut f = Some(f);
+    let mut found = None;
+    // The list of scheds is held meanwhile: this one is not destroyed under us.
+    fork::for_each_sched(|s| {
+        if s.uid == uid {
+            // SAFETY: the P's sched is alive, and Ps' slots stay as long.
+            let p = unsafe { &*p };
+            if p.bound.load(Ordering::Relaxed) == h.token.get() && !p.is_dead() {
+                found = f.take().map(|f| f(p));
+            }
+        }
+    });
+    found
+}

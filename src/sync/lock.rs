@@ -1,0 +1,227 @@
+//! The mutex of this library and the one lock order.
+//!
+//! Order, from first to last; a thread that holds one may only take a later one:
+//!
+//! | rank | lock | guards |
+//! |---|---|---|
+//! | `GLOBAL` | the list of live scheds | scheds, for fork and thread exit |
+//! | `REGISTRY` | a sched's registry | which Ps exist, adopt, new and free of Ps |
+//! | `WAITERS` | a sched's waiters | who waits in deltimer_sync for what |
+//! | `FD` | a P's fd | what its timerfd is set to |
+//! | `TIMERS` | a P's timers lock | its heap |
+//! | `TIMERS2` | the second P's, in adopt only, by address | its heap |
+//! | `TIMER` | a timer's status lock | the timer's fields |
+//! | `SLAB` | the slab, counters' blocks | free nodes, chunks |
+//!
+//! Debug builds check it at each lock. No hook but alloc and free is called with one
+//! of them held (acquirem and releasem stand just outside a timer's lock), and no
+//! callback at all.
+//!
+//! Why not std's Mutex: it must be free of poisoning (a callback may throw), can be
+//! released in a fork child by a thread that did not take it, and is visible to TSan.
+
+use crate::sync::os_yield;
+
+/// The ranks of the table above.
+#[allow(missing_docs)]
+pub(crate) mod rank {
+    pub(crate) const GLOBAL: u8 = 0;
+    pub(crate) const REGISTRY: u8 = 1;
+    pub(crate) const WAITERS: u8 = 2;
+    pub(crate) const FD: u8 = 3;
+    pub(crate) const TIMERS: u8 = 4;
+    pub(crate) const TIMERS2: u8 = 5;
+    pub(crate) const TIMER: u8 = 6;
+    pub(crate) const SLAB: u8 = 7;
+
+    #[cfg(all(debug_assertions, not(gt_loom)))]
+    thread_local! {
+        static HELD: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Notes that this thread takes a lock of rank `r`; panics when that breaks the order.
+    #[inline(always)]
+    pub(crate) fn enter(r: u8) {
+        #[cfg(all(debug_assertions, not(gt_loom)))]
+        {
+            let _ = HELD.try_with(|h| {
+                assert!(h.get() >> r == 0, "lock order: rank {r} taken with {:#b} held", h.get());
+                h.set(h.get() | 1 << r);
+            });
+        }
+        let _ = r;
+    }
+
+    /// Notes that this thread lets a lock of rank `r` go.
+    #[inline(always)]
+    pub(crate) fn leave(r: u8) {
+        #[cfg(all(debug_assertions, not(gt_loom)))]
+        {
+            let _ = HELD.try_with(|h| h.set(h.get() & !(1 << r)));
+        }
+        let _ = r;
+    }
+
+    /// Panics in debug builds when this thread holds any lock: stands before callbacks and hooks.
+    #[inline(always)]
+    pub(crate) fn assert_none() {
+        #[cfg(all(debug_assertions, not(gt_loom)))]
+        {
+            let _ = HELD.try_with(|h| assert!(h.get() == 0, "held over a callback: {:#b}", h.get()));
+        }
+    }
+}
+
+#[cfg(not(gt_loom))]
+mod imp {
+    use super::{os_yield, rank};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const FREE: u32 = 0;
+    const HELD: u32 = 1;
+    const WAITED: u32 = 2;
+    const SPINS: u32 = 40;
+
+    /// A futex mutex: 0 free, 1 held, 2 held and somebody waits.
+    pub(crate) struct RawLock {
+        word: AtomicU32,
+        rank: u8,
+    }
+
+    impl RawLock {
+        pub(crate) const fn new(rank: u8) -> Self {
+            RawLock { word: AtomicU32::new(FREE), rank }
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) {
+            self.lock_as(self.rank);
+        }
+
+        /// Takes it under another rank than its own: the second P's lock of adopt.
+        #[inline]
+        pub(crate) fn lock_as(&self, r: u8) {
+            rank::enter(r);
+            // Acquire: what the last holder wrote is seen; it released.
+            if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                self.lock_slow();
+            }
+        }
+
+        #[inline]
+        pub(crate) fn try_lock(&self) -> bool {
+            let ok = self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            if ok {
+                rank::enter(self.rank);
+            }
+            ok
+        }
+
+        #[cold]
+        fn lock_slow(&self) {
+            for i in 0..SPINS {
+                let w = self.word.load(Ordering::Relaxed);
+                if w == FREE && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return;
+                }
+                if w == WAITED {
+                    break;
+                }
+                if i < SPINS - 4 { std::hint::spin_loop() } else { os_yield() }
+            }
+            while self.word.swap(WAITED, Ordering::Acquire) != FREE {
+                futex_wait(&self.word, WAITED);
+            }
+        }
+
+        #[inline]
+        pub(crate) fn unlock(&self) {
+            self.unlock_as(self.rank);
+        }
+
+        #[inline]
+        pub(crate) fn unlock_as(&self, r: u8) {
+            rank::leave(r);
+            // Release: the next holder sees what was written under the lock.
+            if self.word.swap(FREE, Ordering::Release) == WAITED {
+                futex_wake(&self.word, 1);
+            }
+        }
+    }
+
+    fn futex_wait(word: &AtomicU32, seen: u32) {
+        // SAFETY: the word lives as long as `self`; the kernel only compares it.
+        unsafe {
+            let no_timeout = std::ptr::null::<libc::timespec>();
+            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, seen, no_timeout);
+        }
+    }
+
+    fn futex_wake(word: &AtomicU32, n: i32) {
+        // SAFETY: waking on an address is harmless whoever waits there.
+        unsafe {
+            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n);
+        }
+    }
+}
+
+#[cfg(gt_loom)]
+mod imp {
+    use std::cell::RefCell;
+
+    /// loom's mutex behind the same interface; the guard waits in a cell for the unlock.
+    pub(crate) struct RawLock {
+        mutex: Box<loom::sync::Mutex<()>>,
+        guard: RefCell<Option<loom::sync::MutexGuard<'static, ()>>>,
+    }
+
+    // SAFETY: `guard` is touched only by the thread that holds `mutex`.
+    unsafe impl Sync for RawLock {}
+    // SAFETY: as above.
+    unsafe impl Send for RawLock {}
+
+    impl RawLock {
+        pub(crate) fn new(_rank: u8) -> Self {
+            RawLock { mutex: Box::new(loom::sync::Mutex::new(())), guard: RefCell::new(None) }
+        }
+
+        fn keep(&self, g: loom::sync::MutexGuard<'_, ()>) {
+            // SAFETY: the boxed mutex outlives the guard, which `unlock` drops.
+            let g: loom::sync::MutexGuard<'static, ()> = unsafe { std::mem::transmute(g) };
+            *self.guard.borrow_mut() = Some(g);
+        }
+
+        pub(crate) fn lock(&self) {
+            let g = self.mutex.lock().unwrap();
+            self.keep(g);
+        }
+
+        pub(crate) fn lock_as(&self, _r: u8) {
+            self.lock();
+        }
+
+        pub(crate) fn try_lock(&self) -> bool {
+            match self.mutex.try_lock() {
+                Ok(g) => {
+                    self.keep(g);
+                    true
+                }
+                Err(_) => false,
+            }
+        }
+
+        pub(crate) fn unlock(&self) {
+            let g = self.guard.borrow_mut().take();
+            drop(g);
+        }
+
+        pub(crate) fn unlock_as(&self, _r: u8) {
+            self.unlock();
+        }
+    }
+
+    #[allow(unused_imports)]
+    use super::os_yield;
+}
+
+pub(crate) use imp::RawLock;

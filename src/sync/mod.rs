@@ -1,0 +1,113 @@
+//! The one place that chooses between std and loom.
+//!
+//! No other file of the engine names either of them: with `--cfg gt_loom` the same
+//! code runs inside loom's model checker (see `src/model/`).
+
+mod lock;
+
+pub(crate) use lock::{RawLock, rank};
+
+#[cfg(not(gt_loom))]
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+#[cfg(gt_loom)]
+pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+/// Memory that a lock guards. Under loom each access is checked for races.
+#[cfg(not(gt_loom))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Guarded<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(gt_loom))]
+impl<T> Guarded<T> {
+    pub(crate) const fn new(v: T) -> Self {
+        Guarded(std::cell::UnsafeCell::new(v))
+    }
+
+    /// The guarded value.
+    ///
+    /// # Safety
+    /// The caller holds the lock that guards this value, and makes no second
+    /// reference to it while the returned one lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn get(&self) -> &mut T {
+        // SAFETY: the caller's promise: the lock is held, no other reference lives.
+        unsafe { &mut *self.0.get() }
+    }
+}
+
+#[cfg(gt_loom)]
+#[derive(Debug)]
+pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
+
+#[cfg(gt_loom)]
+impl<T> Guarded<T> {
+    pub(crate) fn new(v: T) -> Self {
+        Guarded(loom::cell::UnsafeCell::new(v))
+    }
+
+    /// # Safety
+    /// As above.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn get(&self) -> &mut T {
+        // Every access counts as a write for loom: stricter than needed, never laxer.
+        self.0.with_mut(|p| {
+            // SAFETY: the caller's promise, which loom checks at this very access.
+            unsafe { &mut *p }
+        })
+    }
+}
+
+/// Gives the processor away: the default of the `osyield` hook.
+#[inline]
+pub(crate) fn os_yield() {
+    #[cfg(not(gt_loom))]
+    // SAFETY: sched_yield takes nothing and touches no memory of ours.
+    unsafe {
+        libc::sched_yield();
+    }
+    #[cfg(gt_loom)]
+    loom::thread::yield_now();
+}
+
+/// One round of waiting for a lock that is held for a few instructions only:
+/// some `pause` rounds, then the host's osyield, then, after a bound, short sleeps,
+/// so that a spinner of high real-time priority cannot starve the holder for ever.
+pub(crate) struct Backoff {
+    round: u32,
+}
+
+impl Backoff {
+    const PAUSES: u32 = 6;
+    const YIELDS: u32 = 64;
+
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Backoff { round: 0 }
+    }
+
+    #[cold]
+    pub(crate) fn snooze(&mut self, host: &crate::host::Host) {
+        #[cfg(gt_loom)]
+        {
+            let _ = host;
+            loom::thread::yield_now();
+        }
+        #[cfg(not(gt_loom))]
+        {
+            if self.round < Self::PAUSES {
+                for _ in 0..1u32 << self.round {
+                    std::hint::spin_loop();
+                }
+            } else if self.round < Self::PAUSES + Self::YIELDS {
+                host.osyield();
+            } else {
+                let us = (self.round - Self::PAUSES - Self::YIELDS).min(20) as u64 * 50 + 50;
+                std::thread::sleep(std::time::Duration::from_micros(us));
+            }
+        }
+        self.round = self.round.saturating_add(1);
+    }
+}
