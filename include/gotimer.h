@@ -192,22 +192,22 @@
 /**
  * Removed: in no heap, not armed.
  */
-#define GT_TIMER_REMOVED (int32_t)Removed
+#define GT_TIMER_REMOVED 0
 
 /**
  * Waiting: in a heap, in its place.
  */
-#define GT_TIMER_WAITING (int32_t)Waiting
+#define GT_TIMER_WAITING 1
 
 /**
  * Modified: in a heap, re-armed or stopped since; the heap's owner will see to it.
  */
-#define GT_TIMER_MODIFIED (int32_t)Modified
+#define GT_TIMER_MODIFIED 2
 
 /**
  * Locked: somebody is working on it at this moment.
  */
-#define GT_TIMER_LOCKED (int32_t)Locked
+#define GT_TIMER_LOCKED 3
 
 /**
  * Where the virtual clock starts: 2000-01-01 00:00:00 UTC, as in Go's testing/synctest.
@@ -304,7 +304,7 @@ typedef struct {
     /**
      * Asked after each callback of a pass: 1 ends the pass. Default: none.
      */
-    int32_t (*preempt_stop)(void *ctx);
+    int (*preempt_stop)(void *ctx);
 } gt_host;
 
 /**
@@ -424,7 +424,7 @@ extern "C" {
  * Returns: as gt_addtimer; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_addtimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
+int gt_addtimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
 
 /**
  * gt_modtimer by id.
@@ -433,13 +433,13 @@ int32_t gt_addtimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
  * Returns: as gt_modtimer; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_modtimer_id(gt_sched *s,
-                       uint64_t id,
-                       int64_t at,
-                       int64_t period,
-                       gt_func f,
-                       void *arg,
-                       size_t seq);
+int gt_modtimer_id(gt_sched *s,
+                   uint64_t id,
+                   int64_t at,
+                   int64_t period,
+                   gt_func f,
+                   void *arg,
+                   size_t seq);
 
 /**
  * gt_resettimer by id.
@@ -448,7 +448,7 @@ int32_t gt_modtimer_id(gt_sched *s,
  * Returns: as gt_resettimer; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_resettimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
+int gt_resettimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
 
 /**
  * gt_deltimer by id.
@@ -457,7 +457,7 @@ int32_t gt_resettimer_id(gt_sched *s, uint64_t id, int64_t at, int64_t period);
  * Returns: as gt_deltimer; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_deltimer_id(gt_sched *s, uint64_t id);
+int gt_deltimer_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_deltimer_sync by id.
@@ -466,7 +466,7 @@ int32_t gt_deltimer_id(gt_sched *s, uint64_t id);
  * Returns: as gt_deltimer_sync; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_deltimer_sync_id(gt_sched *s, uint64_t id);
+int gt_deltimer_sync_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_shutdown_timer by id.
@@ -475,7 +475,7 @@ int32_t gt_deltimer_sync_id(gt_sched *s, uint64_t id);
  * Returns: as gt_shutdown_timer; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_shutdown_timer_id(gt_sched *s, uint64_t id);
+int gt_shutdown_timer_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_timer_free by id.
@@ -484,7 +484,7 @@ int32_t gt_shutdown_timer_id(gt_sched *s, uint64_t id);
  * Returns: as gt_timer_free; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_timer_free_id(gt_sched *s, uint64_t id);
+int gt_timer_free_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_timer_detach by id.
@@ -493,7 +493,7 @@ int32_t gt_timer_free_id(gt_sched *s, uint64_t id);
  * Returns: as gt_timer_detach; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_timer_detach_id(gt_sched *s, uint64_t id);
+int gt_timer_detach_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_timer_status by id.
@@ -502,7 +502,7 @@ int32_t gt_timer_detach_id(gt_sched *s, uint64_t id);
  * Returns: as gt_timer_status; GT_ESTALE for an id that is dead, or was never one of this sched.
  * Since: 0.1.
  */
-int32_t gt_timer_status_id(gt_sched *s, uint64_t id);
+int gt_timer_status_id(gt_sched *s, uint64_t id);
 
 /**
  * gt_timer_when by id.
@@ -520,7 +520,7 @@ int64_t gt_timer_when_id(gt_sched *s, uint64_t id);
  * Returns: never NULL.
  * Since: 0.1.
  */
-const char *gt_strerror(int32_t error);
+const char *gt_strerror(int error);
 
 /**
  * Why the last call on this thread that returned NULL (or the id 0) did so.
@@ -529,7 +529,7 @@ const char *gt_strerror(int32_t error);
  * Returns: GT_E…, or 0 if none did.
  * Since: 0.1.
  */
-int32_t gt_last_error(void);
+int gt_last_error(void);
 
 /**
  * In a fork child: makes the scheds usable again. Timers that lost threads held locked
@@ -541,7 +541,7 @@ int32_t gt_last_error(void);
  * Returns: 0, also where there was no fork.
  * Since: 0.1.
  */
-int32_t gt_after_fork(void);
+int gt_after_fork(void);
 
 /**
  * The version of the library that is linked: major << 16 | minor << 8 | patch.
@@ -580,7 +580,7 @@ gt_p *gt_p_new(gt_sched *s);
  * no timer is lost), GT_ESTALE, GT_EFORK.
  * Since: 0.1. Source: Go's p.destroy.
  */
-int32_t gt_p_free(gt_p *p_);
+int gt_p_free(gt_p *p_);
 
 /**
  * Binds the calling thread to a P: what it arms goes there. A thread that ends releases
@@ -591,7 +591,7 @@ int32_t gt_p_free(gt_p *p_);
  * another thread, or the thread to another P), GT_EINVAL, GT_EFORK.
  * Since: 0.1. Source: Go's acquirep.
  */
-int32_t gt_acquirep(gt_p *p_);
+int gt_acquirep(gt_p *p_);
 
 /**
  * Unbinds the calling thread from its P.
@@ -618,7 +618,7 @@ gt_p *gt_current_p(void);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_p_set_userdata(gt_p *p_, void *data);
+int gt_p_set_userdata(gt_p *p_, void *data);
 
 /**
  * The pointer that was kept with a P; NULL at first, and for a NULL P.
@@ -654,7 +654,7 @@ int64_t gt_p_deleted_timers(gt_p *p_);
  * scheds), GT_ENOMEM (nothing moved), GT_ESTALE, GT_EFORK.
  * Since: 0.1. Source: Go's moveTimers.
  */
-int32_t gt_adopt_timers(gt_p *to, gt_p *from);
+int gt_adopt_timers(gt_p *to, gt_p *from);
 
 /**
  * Go's nobarrierWakeTime: when the P must be looked at again, without its lock. Whoever
@@ -677,7 +677,7 @@ int64_t gt_nobarrier_wake_time(gt_p *p_);
  * Returns: the descriptor, GT_EINVAL, GT_EMFILE, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_p_fd(gt_p *p_);
+int gt_p_fd(gt_p *p_);
 
 /**
  * Sleeps until the sched's clock reaches `until` (0 or GT_MAX_WHEN: for ever), or
@@ -690,7 +690,7 @@ int32_t gt_p_fd(gt_p *p_);
  * freed meanwhile), GT_EFORK.
  * Since: 0.1. Source: Go's notetsleep.
  */
-int32_t gt_notetsleep(gt_p *p_, int64_t until);
+int gt_notetsleep(gt_p *p_, int64_t until);
 
 /**
  * Wakes who sleeps in gt_notetsleep for this P, or the next one. The default wake hook.
@@ -699,7 +699,7 @@ int32_t gt_notetsleep(gt_p *p_, int64_t until);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1. Source: Go's notewakeup.
  */
-int32_t gt_notewakeup(gt_p *p_);
+int gt_notewakeup(gt_p *p_);
 
 /**
  * Go's runtimer: runs the first timer of a P if it is due at `now` (0: the clock).
@@ -726,7 +726,7 @@ int64_t gt_runtimer(gt_p *p_, int64_t now);
  * Returns: 1 if any timer ran, else 0; GT_EINVAL (NULL P, now < 0), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_check_timers(gt_p *p_, int64_t now, int64_t *rnow, int64_t *poll_until);
+int gt_check_timers(gt_p *p_, int64_t now, int64_t *rnow, int64_t *poll_until);
 
 /**
  * Steals: a pass over each other P of the sched that has a due timer, and over the
@@ -739,7 +739,7 @@ int32_t gt_check_timers(gt_p *p_, int64_t now, int64_t *rnow, int64_t *poll_unti
  * is of another sched), GT_EFORK.
  * Since: 0.1. Source: Go's stealWork.
  */
-int32_t gt_check_others(gt_sched *s, gt_p *self_p, int64_t now, int64_t *rnow, int64_t *poll_until);
+int gt_check_others(gt_sched *s, gt_p *self_p, int64_t now, int64_t *rnow, int64_t *poll_until);
 
 /**
  * Go's adjusttimers: gives each re-armed timer its place in the heap, and takes stopped
@@ -750,7 +750,7 @@ int32_t gt_check_others(gt_sched *s, gt_p *self_p, int64_t now, int64_t *rnow, i
  * Returns: 0, GT_EINVAL (NULL, now < 0), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_adjusttimers(gt_p *p_, int64_t now, int32_t force);
+int gt_adjusttimers(gt_p *p_, int64_t now, int force);
 
 /**
  * Go's cleantimers: repairs stale timers at the head of the heap.
@@ -759,7 +759,7 @@ int32_t gt_adjusttimers(gt_p *p_, int64_t now, int32_t force);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_cleantimers(gt_p *p_);
+int gt_cleantimers(gt_p *p_);
 
 /**
  * Takes the entries of all stopped timers off, 64 places per hold of the P's lock, and
@@ -769,7 +769,7 @@ int32_t gt_cleantimers(gt_p *p_);
  * Returns: how many entries it took off, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_trim(gt_p *p_);
+int gt_trim(gt_p *p_);
 
 /**
  * Go's verifyTimerHeap: looks at every entry of the P's heap.
@@ -779,7 +779,7 @@ int32_t gt_trim(gt_p *p_);
  * GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_verify_timer_heap(gt_p *p_);
+int gt_verify_timer_heap(gt_p *p_);
 
 /**
  * Makes a sched.
@@ -808,7 +808,7 @@ gt_sched *gt_sched_new(const gt_config *config);
  * Returns: 0, GT_EBUSY while Ps live, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_sched_free(gt_sched *s);
+int gt_sched_free(gt_sched *s);
 
 /**
  * The sched's clock, in nanoseconds, above 0.
@@ -828,7 +828,7 @@ int64_t gt_nanotime(gt_sched *s);
  * clock), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_sched_set_time(gt_sched *s, int64_t now);
+int gt_sched_set_time(gt_sched *s, int64_t now);
 
 /**
  * Moves the virtual clock on by `d` nanoseconds, deadline by deadline: at each it runs
@@ -840,7 +840,7 @@ int32_t gt_sched_set_time(gt_sched *s, int64_t now);
  * (another clock), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_sched_advance(gt_sched *s, int64_t d);
+int gt_sched_advance(gt_sched *s, int64_t d);
 
 /**
  * Go's timeSleepUntil: when the first timer of all Ps, and of those that no P owns, is
@@ -869,7 +869,7 @@ int64_t gt_overdue(gt_sched *s, int64_t now);
  * Returns: 0, GT_EINVAL (NULL, or out->size too small to hold itself), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_stats_get(gt_sched *s, gt_stats *out);
+int gt_stats_get(gt_sched *s, gt_stats *out);
 
 /**
  * The counters as one JSON object, like snprintf: at most `len` bytes with the NUL.
@@ -879,7 +879,7 @@ int32_t gt_stats_get(gt_sched *s, gt_stats *out);
  * buf with len > 0), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_stats_json(gt_sched *s, char *buf, size_t len);
+int gt_stats_json(gt_sched *s, char *buf, size_t len);
 
 /**
  * The histogram of lateness (gt_config.lateness): how many callbacks began how late.
@@ -890,7 +890,7 @@ int32_t gt_stats_json(gt_sched *s, char *buf, size_t len);
  * GT_EOPNOTSUPP (the histogram is off), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_lateness_get(gt_sched *s, uint64_t *counts, size_t n);
+int gt_lateness_get(gt_sched *s, uint64_t *counts, size_t n);
 
 /**
  * The smallest lateness in nanoseconds that falls into a bucket; it ends below that of
@@ -930,7 +930,7 @@ gt_timer *gt_timer_new(gt_sched *s, gt_func f, void *arg, gt_drop_func drop);
  * (checked build), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_timer_free(gt_timer *t);
+int gt_timer_free(gt_timer *t);
 
 /**
  * Arms a timer that is not armed: f at `when`, then, if `period` is not 0, every
@@ -942,7 +942,7 @@ int32_t gt_timer_free(gt_timer *t);
  * GT_ESHUTDOWN, GT_ENOMEM, GT_ESTALE, GT_EFAULT (checked build), GT_EFORK.
  * Since: 0.1. Source: Go's addtimer.
  */
-int32_t gt_addtimer(gt_timer *t, int64_t when, int64_t period);
+int gt_addtimer(gt_timer *t, int64_t when, int64_t period);
 
 /**
  * Arms a timer, armed or not, with new f, arg and seq. If it is in a heap it stays
@@ -954,7 +954,7 @@ int32_t gt_addtimer(gt_timer *t, int64_t when, int64_t period);
  * build), GT_EFORK.
  * Since: 0.1. Source: Go's modtimer.
  */
-int32_t gt_modtimer(gt_timer *t, int64_t when, int64_t period, gt_func f, void *arg, size_t seq);
+int gt_modtimer(gt_timer *t, int64_t when, int64_t period, gt_func f, void *arg, size_t seq);
 
 /**
  * Arms a timer, armed or not, keeping f, arg and seq.
@@ -965,7 +965,7 @@ int32_t gt_modtimer(gt_timer *t, int64_t when, int64_t period, gt_func f, void *
  * GT_EFORK.
  * Since: 0.1. Source: Go's resettimer.
  */
-int32_t gt_resettimer(gt_timer *t, int64_t when, int64_t period);
+int gt_resettimer(gt_timer *t, int64_t when, int64_t period);
 
 /**
  * gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a
@@ -976,7 +976,7 @@ int32_t gt_resettimer(gt_timer *t, int64_t when, int64_t period);
  * meanwhile).
  * Since: 0.1.
  */
-int32_t gt_addtimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
+int gt_addtimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
 
 /**
  * gt_modtimer, naming the P that the timer goes to if it is in no heap.
@@ -985,13 +985,13 @@ int32_t gt_addtimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
  * Returns: as gt_modtimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
  * Since: 0.1.
  */
-int32_t gt_modtimer_on(gt_p *p_,
-                       gt_timer *t,
-                       int64_t when,
-                       int64_t period,
-                       gt_func f,
-                       void *arg,
-                       size_t seq);
+int gt_modtimer_on(gt_p *p_,
+                   gt_timer *t,
+                   int64_t when,
+                   int64_t period,
+                   gt_func f,
+                   void *arg,
+                   size_t seq);
 
 /**
  * gt_resettimer, naming the P that the timer goes to if it is in no heap.
@@ -1000,7 +1000,7 @@ int32_t gt_modtimer_on(gt_p *p_,
  * Returns: as gt_resettimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
  * Since: 0.1.
  */
-int32_t gt_resettimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
+int gt_resettimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
 
 /**
  * Stops a timer. After 1, a one-shot's f is not called for that arming; a periodic
@@ -1011,7 +1011,7 @@ int32_t gt_resettimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
  * GT_ESTALE, GT_ESHUTDOWN (the sched was freed), GT_EFAULT (checked build), GT_EFORK.
  * Since: 0.1. Source: Go's deltimer.
  */
-int32_t gt_deltimer(gt_timer *t);
+int gt_deltimer(gt_timer *t);
 
 /**
  * Stops a timer and waits until no call of f is under way; stops it again if f armed it
@@ -1022,7 +1022,7 @@ int32_t gt_deltimer(gt_timer *t);
  * or by contexts that wait for each other. The timer is stopped then, too.
  * Since: 0.1. Source: Linux's timer_delete_sync.
  */
-int32_t gt_deltimer_sync(gt_timer *t);
+int gt_deltimer_sync(gt_timer *t);
 
 /**
  * Stops a timer for good: every later arming gives GT_ESHUTDOWN. Its argument is
@@ -1032,7 +1032,7 @@ int32_t gt_deltimer_sync(gt_timer *t);
  * Returns: as gt_deltimer.
  * Since: 0.1. Source: Linux's timer_shutdown.
  */
-int32_t gt_shutdown_timer(gt_timer *t);
+int gt_shutdown_timer(gt_timer *t);
 
 /**
  * Gives up the handle without stopping the timer: fire and forget. It frees itself when
@@ -1044,7 +1044,7 @@ int32_t gt_shutdown_timer(gt_timer *t);
  * Returns: 0, GT_EINVAL, GT_ESTALE, GT_ESHUTDOWN, GT_EFAULT (checked build), GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_timer_detach(gt_timer *t);
+int gt_timer_detach(gt_timer *t);
 
 /**
  * The state of a timer at this moment: GT_TIMER_…
@@ -1054,7 +1054,7 @@ int32_t gt_timer_detach(gt_timer *t);
  * GT_EFORK.
  * Since: 0.1.
  */
-int32_t gt_timer_status(gt_timer *t);
+int gt_timer_status(gt_timer *t);
 
 /**
  * When a timer will fire: what was asked for.

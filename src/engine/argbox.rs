@@ -22,9 +22,17 @@ pub(crate) struct ArgRef(NonNull<ArgBox>);
 
 impl ArgRef {
     pub(crate) fn new(host: &Host, arg: *mut c_void, drop: DropFn) -> Option<ArgRef> {
-        let p = host.alloc(size_of::<ArgBox>(), align_of::<ArgBox>())?.cast::<ArgBox>();
+        let p = host
+            .alloc(size_of::<ArgBox>(), align_of::<ArgBox>())?
+            .cast::<ArgBox>();
         // SAFETY: fresh memory of the right size and alignment.
-        unsafe { p.write(ArgBox { refs: AtomicU32::new(1), arg, drop }) };
+        unsafe {
+            p.write(ArgBox {
+                refs: AtomicU32::new(1),
+                arg,
+                drop,
+            })
+        };
         Some(ArgRef(p))
     }
 

@@ -2,8 +2,8 @@
 //! At every quiescent point armed = fired + stopped + replaced + pending (rule S4),
 //! where pending is counted independently, from the heaps.
 
-use super::timer::TimerRef;
 use super::Undo;
+use super::timer::TimerRef;
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
@@ -69,7 +69,12 @@ impl Block {
             owner: AtomicU64::new(owner),
             shared,
             undo_timer: AtomicPtr::new(std::ptr::null_mut()),
-            undo: UnsafeCell::new(Undo { period: 0, f: None, arg: std::ptr::null_mut(), seq: 0 }),
+            undo: UnsafeCell::new(Undo {
+                period: 0,
+                f: None,
+                arg: std::ptr::null_mut(),
+                seq: 0,
+            }),
         }
     }
 
@@ -90,12 +95,15 @@ impl Block {
     #[inline(always)]
     pub(crate) fn end_undo(&self) {
         compiler_fence(Ordering::SeqCst);
-        self.undo_timer.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.undo_timer
+            .store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// In a fork child: what a lost thread left half written.
     pub(crate) fn take_undo(&self) -> Option<(*mut super::Timer, Undo)> {
-        let t = self.undo_timer.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        let t = self
+            .undo_timer
+            .swap(std::ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: the owner is gone, see above.
         (!t.is_null()).then(|| (t, unsafe { *self.undo.get() }))
     }
@@ -137,7 +145,9 @@ impl Histogram {
     pub(crate) const BUCKETS: usize = 61 * 8;
 
     fn new() -> Self {
-        Histogram { buckets: std::array::from_fn(|_| AtomicU32::new(0)) }
+        Histogram {
+            buckets: std::array::from_fn(|_| AtomicU32::new(0)),
+        }
     }
 
     fn add(&self, delay: i64, shared: bool) {

@@ -54,7 +54,13 @@ pub(crate) struct Heap {
 
 impl Heap {
     pub(crate) const fn new() -> Self {
-        Heap { base: std::ptr::null_mut(), slots: 0, len: 0, deferred: 0, deferred_min: i64::MAX }
+        Heap {
+            base: std::ptr::null_mut(),
+            slots: 0,
+            len: 0,
+            deferred: 0,
+            deferred_min: i64::MAX,
+        }
     }
 
     /// Entries in heap order; without the deferred ones.
@@ -98,7 +104,11 @@ impl Heap {
     /// Makes room for `n` more entries, so that adding them cannot fail.
     #[inline]
     pub(crate) fn reserve(&mut self, host: &Host, n: usize) -> Result<()> {
-        if ROOT + self.total() + n <= self.slots { Ok(()) } else { self.grow(host, n) }
+        if ROOT + self.total() + n <= self.slots {
+            Ok(())
+        } else {
+            self.grow(host, n)
+        }
     }
 
     #[cold]
@@ -110,11 +120,20 @@ impl Heap {
     /// Moves to an array with room for `want` entries, which is not less than `total`.
     fn resize(&mut self, host: &Host, want: usize) -> Result<()> {
         let slots = (want + ROOT).next_multiple_of(4);
-        let bytes = slots.checked_mul(size_of::<Entry>()).filter(|b| *b < isize::MAX as usize).ok_or(Error::NoMem)?;
-        let base = host.alloc(bytes, ALIGN).ok_or(Error::NoMem)?.cast::<Entry>().as_ptr();
+        let bytes = slots
+            .checked_mul(size_of::<Entry>())
+            .filter(|b| *b < isize::MAX as usize)
+            .ok_or(Error::NoMem)?;
+        let base = host
+            .alloc(bytes, ALIGN)
+            .ok_or(Error::NoMem)?
+            .cast::<Entry>()
+            .as_ptr();
         if self.total() > 0 {
             // SAFETY: both arrays hold ROOT+total slots and do not overlap.
-            unsafe { std::ptr::copy_nonoverlapping(self.base.add(ROOT), base.add(ROOT), self.total()) };
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.base.add(ROOT), base.add(ROOT), self.total())
+            };
         }
         let total = (self.len, self.deferred);
         self.release(host);
@@ -182,7 +201,11 @@ impl Heap {
         if self.total() == 0 {
             return 0;
         }
-        let root = if self.len > 0 { self.at(ROOT).when } else { i64::MAX };
+        let root = if self.len > 0 {
+            self.at(ROOT).when
+        } else {
+            i64::MAX
+        };
         root.min(self.deferred_min)
     }
 
@@ -283,9 +306,17 @@ impl Heap {
             let mut w = self.at(first).when;
             if first + 4 <= end {
                 // All four: two pairs, then the winners, with no branch that is hard to guess.
-                let (w1, w2, w3) = (self.at(first + 1).when, self.at(first + 2).when, self.at(first + 3).when);
+                let (w1, w2, w3) = (
+                    self.at(first + 1).when,
+                    self.at(first + 2).when,
+                    self.at(first + 3).when,
+                );
                 let a = if w1 < w { (w1, first + 1) } else { (w, first) };
-                let b = if w3 < w2 { (w3, first + 3) } else { (w2, first + 2) };
+                let b = if w3 < w2 {
+                    (w3, first + 3)
+                } else {
+                    (w2, first + 2)
+                };
                 (w, least) = if b.0 < a.0 { b } else { a };
             } else {
                 for c in first + 1..end {

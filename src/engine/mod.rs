@@ -16,11 +16,15 @@ mod verify;
 pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, Histogram};
-pub(crate) use modtimer::{Arm, deltimer, detach, look, modtimer, release_node, shutdown_timer, stop_for_good, timer_free};
+pub(crate) use modtimer::{
+    Arm, deltimer, detach, look, modtimer, release_node, shutdown_timer, stop_for_good, timer_free,
+};
 pub(crate) use run::{Checked, check_timers, end_lost_runs, runtimer, take_lost_runs};
 #[cfg(feature = "checked")]
 pub(crate) use slab::checked;
-pub(crate) use slab::{Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation};
+pub(crate) use slab::{
+    Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
+};
 pub(crate) use sweep::trim;
 pub(crate) use timer::{FREED, Func, MAX_WHEN, State, Timer, TimerRef};
 pub(crate) use timers::{Held, Timers};

@@ -35,7 +35,13 @@ struct Done {
 /// the caller knows, if he came by id. `on` is the P that he names. True: an arming was
 /// pending and has been replaced.
 #[inline]
-pub(crate) fn modtimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>, on: Option<&Timers>, arm: &Arm) -> Result<bool> {
+pub(crate) fn modtimer<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    id: Option<u32>,
+    on: Option<&Timers>,
+    arm: &Arm,
+) -> Result<bool> {
     // The argument's box, if one turns out to be needed; made with no lock held.
     let mut spare = None;
     let result = loop {
@@ -123,19 +129,36 @@ fn check_arm<S: Procs>(
 /// Would this f, arg and seq change anything?
 #[inline(always)]
 fn changes(l: &Locked<'_>, (f, arg, seq): (Func, *mut c_void, usize)) -> bool {
-    l.has(HAS_DROP) || l.arg != arg || l.seq != seq || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
+    l.has(HAS_DROP)
+        || l.arg != arg
+        || l.seq != seq
+        || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
 }
 
 /// Writes the new values, except the key. Returns whether an arming was pending, and the
 /// box of the argument that was replaced.
 #[inline(always)]
-fn write<S: Procs>(s: &S, t: TimerRef, l: &mut Locked<'_>, arm: &Arm, spare: &mut Option<ArgRef>) -> Done {
+fn write<S: Procs>(
+    s: &S,
+    t: TimerRef,
+    l: &mut Locked<'_>,
+    arm: &Arm,
+    spare: &mut Option<ArgRef>,
+) -> Done {
     let pending = l.when != 0;
     let mut old_box = None;
     let block = s.block();
     if arm.period != l.period || arm.set.is_some_and(|set| changes(l, set)) {
         // More than one word changes: a fork in between must find the old ones.
-        block.begin_undo(t, &Undo { period: l.period, f: l.f, arg: l.arg, seq: l.seq });
+        block.begin_undo(
+            t,
+            &Undo {
+                period: l.period,
+                f: l.f,
+                arg: l.arg,
+                seq: l.seq,
+            },
+        );
         l.period = arm.period;
         if let Some((f, arg, seq)) = arm.set {
             l.f = Some(f);
@@ -261,7 +284,11 @@ fn insert_pinned<'a, S: Procs>(
     let mut h = tm.lock(s);
     if h.dead {
         // It was freed while we waited for its lock. Choose again.
-        return if on.is_some() { Err(Error::Stale.into()) } else { Ok(None) };
+        return if on.is_some() {
+            Err(Error::Stale.into())
+        } else {
+            Ok(None)
+        };
     }
     cleantimers(&mut h);
     clean_tail(&mut h);
@@ -317,7 +344,11 @@ fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
 /// The state to unlock with after stop_locked.
 #[inline(always)]
 fn stopped_state(l: &Locked<'_>) -> State {
-    if l.state == State::Removed { State::Removed } else { State::Modified }
+    if l.state == State::Removed {
+        State::Removed
+    } else {
+        State::Modified
+    }
 }
 
 /// Go's deltimer. True: it stopped a pending arming.

@@ -67,7 +67,12 @@ impl<'a, S: Procs> Pass<'a, S> {
                 badtimer(s, t, rule);
             }
         }
-        Pass { s, tm, held: Some(h), run: None }
+        Pass {
+            s,
+            tm,
+            held: Some(h),
+            run: None,
+        }
     }
 
     #[inline(always)]
@@ -123,7 +128,9 @@ impl<'a, S: Procs> Pass<'a, S> {
             badtimer(s, t, if delay < 0 { Rule::Early } else { Rule::Key });
         }
         let block = s.block();
-        let Some(f) = l.f else { badtimer(s, t, Rule::State) };
+        let Some(f) = l.f else {
+            badtimer(s, t, Rule::State)
+        };
         let next = if l.period > 0 {
             // Leave in the heap, at the next time of the same phase; missed ones are skipped.
             let next = next_tick(l.key, l.period, delay);
@@ -142,7 +149,12 @@ impl<'a, S: Procs> Pass<'a, S> {
         l.set_stamp(0);
         // Relaxed: the anchor keeps the node; the count is read by those who lock it.
         t.refs.fetch_add(1, Ordering::Relaxed);
-        let mut call = Call { f, arg: l.arg, seq: l.seq, delay };
+        let mut call = Call {
+            f,
+            arg: l.arg,
+            seq: l.seq,
+            delay,
+        };
         let mut boxed = None;
         if l.has(HAS_DROP) {
             // SAFETY: the timer is locked and has HAS_DROP, so `arg` is its box.
@@ -153,7 +165,13 @@ impl<'a, S: Procs> Pass<'a, S> {
         l.unlock(next);
         block.note_lateness(delay);
         let context = s.host().current_context();
-        self.link(Run { t, context, boxed, prev: std::ptr::null_mut(), next: std::ptr::null_mut() });
+        self.link(Run {
+            t,
+            context,
+            boxed,
+            prev: std::ptr::null_mut(),
+            next: std::ptr::null_mut(),
+        });
         self.held = None; // unlocks the P
         call
     }
@@ -249,18 +267,32 @@ fn end_detached<S: Procs>(s: &S, t: TimerRef) {
 /// The next time of a periodic timer (S8): phase is kept, what was missed is skipped.
 fn next_tick(when: i64, period: i64, delay: i64) -> i64 {
     let periods = 1 + delay / period;
-    period.checked_mul(periods).and_then(|d| when.checked_add(d)).unwrap_or(MAX_WHEN)
+    period
+        .checked_mul(periods)
+        .and_then(|d| when.checked_add(d))
+        .unwrap_or(MAX_WHEN)
 }
 
 /// In a fork child: takes the runs of lost threads off the P's list; `end_lost_runs`
 /// finishes them when the lock is gone.
-pub(crate) fn take_lost_runs<S: Procs>(h: &mut Held<'_, S>, mine: impl Fn(usize) -> bool) -> *mut Run {
-    let (mut at, mut kept, mut lost) = (h.runs, std::ptr::null_mut::<Run>(), std::ptr::null_mut::<Run>());
+pub(crate) fn take_lost_runs<S: Procs>(
+    h: &mut Held<'_, S>,
+    mine: impl Fn(usize) -> bool,
+) -> *mut Run {
+    let (mut at, mut kept, mut lost) = (
+        h.runs,
+        std::ptr::null_mut::<Run>(),
+        std::ptr::null_mut::<Run>(),
+    );
     let mut passes = 0;
     // SAFETY: the list as it was at the fork; the lost threads' stacks are still mapped.
     while let Some(run) = unsafe { at.as_mut() } {
         let next = run.next;
-        let list = if mine(run.context) { &mut kept } else { &mut lost };
+        let list = if mine(run.context) {
+            &mut kept
+        } else {
+            &mut lost
+        };
         passes += mine(run.context) as u32;
         run.next = *list;
         run.prev = std::ptr::null_mut();
@@ -310,13 +342,21 @@ pub(crate) fn check_timers<S: Procs>(s: &S, tm: &Timers, now: i64) -> Checked {
     let next = tm.wake_time();
     if (next == 0 || now < next) && !tm.owes_sweep() {
         // Nothing due and no clean-up owed: no lock is taken.
-        return Checked { now, poll_until: next, ran: 0 };
+        return Checked {
+            now,
+            poll_until: next,
+            ran: 0,
+        };
     }
     s.hold(tm);
     let (ran, dead) = run_pass(s, tm, now);
     let poll_until = if dead { 0 } else { tm.wake_time() };
     s.unhold(tm);
-    Checked { now, poll_until, ran }
+    Checked {
+        now,
+        poll_until,
+        ran,
+    }
 }
 
 /// One pass: at most as many timers as the heap held at its start. Returns how many ran,

@@ -65,7 +65,12 @@ impl Slab {
     pub(crate) fn new() -> Self {
         Slab {
             lock: RawLock::new(rank::SLAB),
-            inner: UnsafeCell::new(Inner { free: 0, chunks: 0, used: SLOTS, in_use: 0 }),
+            inner: UnsafeCell::new(Inner {
+                free: 0,
+                chunks: 0,
+                used: SLOTS,
+                in_use: 0,
+            }),
             tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
         }
     }
@@ -153,7 +158,10 @@ impl Slab {
         }
         let table = self.tables[no / L2].load(Ordering::Relaxed);
         let table = if table.is_null() {
-            let p = host.alloc(size_of::<Table>(), align_of::<Table>()).ok_or(Error::NoMem)?.cast::<Table>();
+            let p = host
+                .alloc(size_of::<Table>(), align_of::<Table>())
+                .ok_or(Error::NoMem)?
+                .cast::<Table>();
             // SAFETY: fresh memory; all zero is a table of null pointers.
             unsafe { p.write_bytes(0, 1) };
             self.tables[no / L2].store(p.as_ptr(), Ordering::Release);
@@ -161,7 +169,10 @@ impl Slab {
         } else {
             table
         };
-        let p = host.alloc(CHUNK_BYTES, CHUNK_BYTES).ok_or(Error::NoMem)?.cast::<Chunk>();
+        let p = host
+            .alloc(CHUNK_BYTES, CHUNK_BYTES)
+            .ok_or(Error::NoMem)?
+            .cast::<Chunk>();
         if p.as_ptr() as usize % CHUNK_BYTES != 0 {
             host.throw("gotimer: the alloc hook returned memory that is not aligned as asked");
         }
@@ -239,7 +250,9 @@ impl Slab {
     /// No handle, id or entry is used any more.
     pub(crate) unsafe fn destroy(&mut self, host: &Host) {
         for table in &mut self.tables {
-            let Some(table) = NonNull::new(*table.get_mut()) else { continue };
+            let Some(table) = NonNull::new(*table.get_mut()) else {
+                continue;
+            };
             // SAFETY: tables hold valid chunks or null; both came from host.alloc.
             unsafe {
                 for chunk in table.as_ref() {
@@ -281,7 +294,10 @@ pub(crate) fn raise_generation(t: TimerRef) {
     let (chunk, slot) = locate(t);
     let g = &chunk.generations[slot];
     // Relaxed: who compares it holds the timer's lock, as we do.
-    g.store(g.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    g.store(
+        g.load(Ordering::Relaxed).saturating_add(1),
+        Ordering::Relaxed,
+    );
 }
 
 /// The id of a timer.
@@ -316,7 +332,10 @@ pub(crate) mod checked {
         let first = std::mem::offset_of!(super::Chunk, timers);
         let end = first + super::SLOTS * size_of::<super::Timer>();
         let at = addr - base;
-        chunks().contains(&base) && at >= first && at < end && (at - first) % size_of::<super::Timer>() == 0
+        chunks().contains(&base)
+            && at >= first
+            && at < end
+            && (at - first) % size_of::<super::Timer>() == 0
     }
 }
 
@@ -331,7 +350,17 @@ mod tests {
     fn a_slot_whose_generation_would_wrap_is_retired() {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
-        let new = |slab: &Slab| slab.alloc(&host, std::ptr::null(), nothing, std::ptr::null_mut(), None, |_| ()).unwrap();
+        let new = |slab: &Slab| {
+            slab.alloc(
+                &host,
+                std::ptr::null(),
+                nothing,
+                std::ptr::null_mut(),
+                None,
+                |_| (),
+            )
+            .unwrap()
+        };
         let free = |slab: &Slab, t: TimerRef| {
             let mut l = t.lock(&host);
             l.set(FREED);
@@ -349,7 +378,11 @@ mod tests {
         free(&slab, t);
         assert_ne!(new(&slab), t, "the slot is retired");
         let (found, generation_asked) = slab.find(last).unwrap();
-        assert_ne!(generation(found), generation_asked, "its last id stays dead");
+        assert_ne!(
+            generation(found),
+            generation_asked,
+            "its last id stays dead"
+        );
         assert_eq!(slab.in_use(), 1);
         // SAFETY: nothing of it is used any more.
         unsafe { slab.destroy(&host) };

@@ -143,10 +143,20 @@ impl Timer {
         loop {
             let word = self.status.load(Ordering::Relaxed);
             if word & STATE != State::Locked as u32 {
-                let locked = word & !(STATE | PRIOR) | State::Locked as u32 | (word & STATE) << PRIOR_SHIFT;
+                let locked =
+                    word & !(STATE | PRIOR) | State::Locked as u32 | (word & STATE) << PRIOR_SHIFT;
                 // Acquire: pairs with the release in `unlock`, so the fields are seen whole.
-                if self.status.compare_exchange(word, locked, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return Locked { t: self, host, state: State::of(word), word: word & !(STATE | PRIOR) };
+                if self
+                    .status
+                    .compare_exchange(word, locked, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Locked {
+                        t: self,
+                        host,
+                        state: State::of(word),
+                        word: word & !(STATE | PRIOR),
+                    };
                 }
             }
             backoff.get_or_insert_with(Backoff::new).snooze(host);
@@ -160,8 +170,13 @@ impl Timer {
         if word & STATE != State::Locked as u32 {
             return false;
         }
-        let state = if word >> PRIOR_SHIFT & STATE == State::Removed as u32 { State::Removed } else { State::Modified };
-        self.status.store(word & !(STATE | PRIOR) | state as u32, Ordering::Release);
+        let state = if word >> PRIOR_SHIFT & STATE == State::Removed as u32 {
+            State::Removed
+        } else {
+            State::Modified
+        };
+        self.status
+            .store(word & !(STATE | PRIOR) | state as u32, Ordering::Release);
         true
     }
 
@@ -169,7 +184,16 @@ impl Timer {
     /// caller with a stale id may hold that at any time.
     pub(crate) fn init(&self, host: &Host, f: Func, arg: *mut c_void, flags: u32) {
         let mut l = self.lock(host);
-        *l = Fields { when: 0, key: 0, period: 0, f: Some(f), arg, seq: 0, p: 0, link: 0 };
+        *l = Fields {
+            when: 0,
+            key: 0,
+            period: 0,
+            f: Some(f),
+            arg,
+            seq: 0,
+            p: 0,
+            link: 0,
+        };
         self.refs.store(1, Ordering::Relaxed);
         l.word = flags;
         l.unlock(State::Removed);
@@ -214,9 +238,13 @@ impl Locked<'_> {
         rank::leave(rank::TIMER);
         // Release: what was written to the fields is seen by the next holder.
         #[cfg(not(all(gt_loom, gt_mutant = "unlock_relaxed")))]
-        self.t.status.store(self.word | state as u32, Ordering::Release);
+        self.t
+            .status
+            .store(self.word | state as u32, Ordering::Release);
         #[cfg(all(gt_loom, gt_mutant = "unlock_relaxed"))]
-        self.t.status.store(self.word | state as u32, Ordering::Relaxed);
+        self.t
+            .status
+            .store(self.word | state as u32, Ordering::Relaxed);
         self.host.releasem();
     }
 

@@ -119,7 +119,10 @@ impl Timers {
                 deleted_timers: AtomicU32::new(0),
                 in_mask: AtomicU32::new(0),
             }),
-            pass: Line(Pass { now: AtomicI64::new(i64::MIN), seq: AtomicU32::new(1) }),
+            pass: Line(Pass {
+                now: AtomicI64::new(i64::MIN),
+                seq: AtomicU32::new(1),
+            }),
             index,
         }
     }
@@ -127,18 +130,30 @@ impl Timers {
     #[inline]
     pub(crate) fn lock<'a, S: Procs>(&'a self, s: &'a S) -> Held<'a, S> {
         self.lock.lock();
-        Held { s, tm: self, rank: rank::TIMERS }
+        Held {
+            s,
+            tm: self,
+            rank: rank::TIMERS,
+        }
     }
 
     /// The second P's lock, of adopt: the caller holds one with a lower address.
     pub(crate) fn lock_second<'a, S: Procs>(&'a self, s: &'a S) -> Held<'a, S> {
         self.lock.lock_as(rank::TIMERS2);
-        Held { s, tm: self, rank: rank::TIMERS2 }
+        Held {
+            s,
+            tm: self,
+            rank: rank::TIMERS2,
+        }
     }
 
     #[inline]
     pub(crate) fn try_lock<'a, S: Procs>(&'a self, s: &'a S) -> Option<Held<'a, S>> {
-        self.lock.try_lock().then(|| Held { s, tm: self, rank: rank::TIMERS })
+        self.lock.try_lock().then(|| Held {
+            s,
+            tm: self,
+            rank: rank::TIMERS,
+        })
     }
 
     /// For fork only: takes the lock with no guard.
@@ -165,13 +180,17 @@ impl Timers {
     /// One dead entry more; under its timer's lock.
     #[inline(always)]
     pub(crate) fn add_deleted(&self) {
-        self.published.deleted_timers.fetch_add(1, Ordering::Relaxed);
+        self.published
+            .deleted_timers
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     /// One dead entry less: swept, or armed again; under its timer's lock.
     #[inline(always)]
     pub(crate) fn sub_deleted(&self) {
-        self.published.deleted_timers.fetch_sub(1, Ordering::Relaxed);
+        self.published
+            .deleted_timers
+            .fetch_sub(1, Ordering::Relaxed);
     }
 
     /// After a fork: sets the count that interrupted operations may have left wrong.
@@ -191,7 +210,11 @@ impl Timers {
     #[inline(always)]
     pub(crate) fn stamp_for(&self, when: i64) -> u32 {
         // Relaxed: see Pass.
-        if when <= self.pass.now.load(Ordering::Relaxed) { self.pass.seq.load(Ordering::Relaxed) } else { 0 }
+        if when <= self.pass.now.load(Ordering::Relaxed) {
+            self.pass.seq.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     #[inline(always)]
@@ -225,7 +248,10 @@ impl Timers {
     /// The first half of adjusttimers: `timer_modified_earliest` goes into `timer0_when`,
     /// then is cleared. P's lock held.
     pub(crate) fn fold_modified_earliest(&self) {
-        let (earliest, first) = (&self.published.timer_modified_earliest, &self.published.timer0_when);
+        let (earliest, first) = (
+            &self.published.timer_modified_earliest,
+            &self.published.timer0_when,
+        );
         loop {
             let m = earliest.load(Ordering::Relaxed);
             if m == 0 {
@@ -238,7 +264,10 @@ impl Timers {
             }
             // Release: who reads the 0 sees the store above. Acquire: who lowered this
             // word before us has his timer Locked or Modified in what we read next.
-            if earliest.compare_exchange(m, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if earliest
+                .compare_exchange(m, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return;
             }
         }
@@ -246,13 +275,18 @@ impl Timers {
 
     /// The earliest time in `timer_modified_earliest`, 0: none.
     pub(crate) fn modified_earliest(&self) -> i64 {
-        self.published.timer_modified_earliest.load(Ordering::Relaxed)
+        self.published
+            .timer_modified_earliest
+            .load(Ordering::Relaxed)
     }
 
     fn read_wake_time(&self) -> i64 {
         // Acquire on both: if the first is a 0 of fold_modified_earliest, the second is
         // the folded value or a newer one.
-        let m = self.published.timer_modified_earliest.load(Ordering::Acquire);
+        let m = self
+            .published
+            .timer_modified_earliest
+            .load(Ordering::Acquire);
         let t0 = self.published.timer0_when.load(Ordering::Acquire);
         match (m, t0) {
             (0, t) => t,
@@ -358,7 +392,8 @@ impl<S: Procs> Held<'_, S> {
         self.passes += 1;
         self.next_pass();
         let pass = &self.tm.pass;
-        pass.now.store(now.max(pass.now.load(Ordering::Relaxed)), Ordering::Relaxed);
+        pass.now
+            .store(now.max(pass.now.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// Stamps made so far no longer count, and deferred entries enter the heap.

@@ -18,7 +18,14 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Rule; 6] = [Rule::Order, Rule::Owner, Rule::Key, Rule::State, Rule::Deleted, Rule::Early];
+    pub(crate) const ALL: [Rule; 6] = [
+        Rule::Order,
+        Rule::Owner,
+        Rule::Key,
+        Rule::State,
+        Rule::Deleted,
+        Rule::Early,
+    ];
 
     pub(crate) const fn text(self) -> &'static std::ffi::CStr {
         match self {

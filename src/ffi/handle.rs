@@ -93,7 +93,8 @@ pub(super) fn sched_handle(s: NonNull<Sched>) -> *mut gt_sched {
 pub(super) fn timer_handle(t: TimerRef) -> *mut gt_timer {
     let p = t.as_ptr();
     if cfg!(feature = "checked") {
-        p.map_addr(|a| a | (engine::slab_generation(t) as usize & 63)).cast()
+        p.map_addr(|a| a | (engine::slab_generation(t) as usize & 63))
+            .cast()
     } else {
         p.cast()
     }
@@ -123,7 +124,11 @@ pub(super) unsafe fn any_sched<'a>(s: *mut gt_sched) -> Result<&'a Sched> {
 pub(super) unsafe fn sched<'a>(s: *mut gt_sched) -> Result<&'a Sched> {
     // SAFETY: the caller's promise.
     let s = unsafe { any_sched(s) }?;
-    if s.is_closed() { Err(Error::Shutdown) } else { Ok(s) }
+    if s.is_closed() {
+        Err(Error::Shutdown)
+    } else {
+        Ok(s)
+    }
 }
 
 /// The P of a handle.
@@ -145,7 +150,11 @@ pub(super) unsafe fn p<'a>(p: *mut gt_p) -> Result<&'a P> {
         // SAFETY: a slot of a live sched's table.
         let p = unsafe { &*p.cast::<P>() };
         let generation = p.generation.load(std::sync::atomic::Ordering::Relaxed) as usize;
-        if p.is_dead() || generation & 63 != tag { Err(Error::Stale) } else { Ok(p) }
+        if p.is_dead() || generation & 63 != tag {
+            Err(Error::Stale)
+        } else {
+            Ok(p)
+        }
     }
     #[cfg(not(feature = "checked"))]
     // SAFETY: the caller's promise.
@@ -189,5 +198,9 @@ pub(super) unsafe fn any_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sc
 pub(super) unsafe fn timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sched)> {
     // SAFETY: the caller's promise.
     let (t, s) = unsafe { any_timer(t) }?;
-    if s.is_closed() { Err(Error::Shutdown) } else { Ok((t, s)) }
+    if s.is_closed() {
+        Err(Error::Shutdown)
+    } else {
+        Ok((t, s))
+    }
 }

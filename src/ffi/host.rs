@@ -4,7 +4,8 @@ use super::handle::gt_p;
 use crate::error::{Error, Result};
 use crate::host::{Hooks, Kind};
 use crate::procs::Config;
-use std::ffi::{c_char, c_void};
+use libc::uintptr_t;
+use std::ffi::{c_char, c_int, c_void};
 
 /// No deadline: the latest time there is. A timer set to it never fires.
 pub const GT_MAX_WHEN: i64 = i64::MAX;
@@ -50,17 +51,19 @@ pub struct gt_host {
     pub releasem: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
     /// Who is calling: a number for the green thread; 0: nobody known. gt_deltimer_sync
     /// finds out by it that it would wait for itself. Default: a number for the thread.
-    pub current_context: Option<unsafe extern "C" fn(ctx: *mut c_void) -> usize>,
+    pub current_context: Option<unsafe extern "C" fn(ctx: *mut c_void) -> uintptr_t>,
     /// The data structures are corrupt; `msg` names the timer and the rule. Must not
     /// return: if it does, the process is aborted. Default: prints msg and aborts.
     pub throw_: Option<unsafe extern "C" fn(ctx: *mut c_void, msg: *const c_char)>,
     /// Memory aligned to `align` (up to 65536), or NULL. Called with locks held: must not
     /// call this library. Default: posix_memalign. Set both alloc and free, or neither.
-    pub alloc: Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
+    pub alloc:
+        Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
     /// Gives back what alloc returned, with the same size and align.
-    pub free: Option<unsafe extern "C" fn(ctx: *mut c_void, ptr: *mut c_void, size: usize, align: usize)>,
+    pub free:
+        Option<unsafe extern "C" fn(ctx: *mut c_void, ptr: *mut c_void, size: usize, align: usize)>,
     /// Asked after each callback of a pass: 1 ends the pass. Default: none.
-    pub preempt_stop: Option<unsafe extern "C" fn(ctx: *mut c_void) -> i32>,
+    pub preempt_stop: Option<unsafe extern "C" fn(ctx: *mut c_void) -> c_int>,
 }
 
 /// How a sched is made. Zero the struct and set size to sizeof(gt_config).
@@ -103,7 +106,11 @@ unsafe fn read_sized<T>(p: *const T) -> Result<T> {
     let mut v = std::mem::MaybeUninit::<T>::zeroed();
     // SAFETY: copies what both have; the rest is zero, which is valid for these structs.
     unsafe {
-        std::ptr::copy_nonoverlapping(p.cast::<u8>(), v.as_mut_ptr().cast(), size.min(size_of::<T>()));
+        std::ptr::copy_nonoverlapping(
+            p.cast::<u8>(),
+            v.as_mut_ptr().cast(),
+            size.min(size_of::<T>()),
+        );
         Ok(v.assume_init())
     }
 }
@@ -111,7 +118,12 @@ unsafe fn read_sized<T>(p: *const T) -> Result<T> {
 /// # Safety
 /// `config` is NULL or points to a gt_config as described there.
 pub(super) unsafe fn read_config(config: *const gt_config) -> Result<Config> {
-    let mut out = Config { hooks: Hooks::default(), kind: Kind::Monotonic, verify: false, lateness: false };
+    let mut out = Config {
+        hooks: Hooks::default(),
+        kind: Kind::Monotonic,
+        verify: false,
+        lateness: false,
+    };
     if config.is_null() {
         return Ok(out);
     }

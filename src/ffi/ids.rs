@@ -7,7 +7,8 @@ use super::timers::{arm, arm_with, gt_func, status, when};
 use crate::engine::{self, TimerRef};
 use crate::error::Result;
 use crate::procs::{self, Sched};
-use std::ffi::c_void;
+use libc::uintptr_t;
+use std::ffi::{c_int, c_void};
 
 /// The timer of an id, and the generation to compare under its lock.
 ///
@@ -30,7 +31,7 @@ unsafe fn find<'a>(s: *mut gt_sched, id: u64) -> Result<(&'a Sched, TimerRef, Op
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_addtimer_id(s: *mut gt_sched, id: u64, at: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_addtimer_id(s: *mut gt_sched, id: u64, at: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -47,7 +48,15 @@ pub unsafe extern "C" fn gt_addtimer_id(s: *mut gt_sched, id: u64, at: i64, peri
 /// # Safety
 /// `s` is NULL or a live sched; f may be called with arg on any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_modtimer_id(s: *mut gt_sched, id: u64, at: i64, period: i64, f: gt_func, arg: *mut c_void, seq: usize) -> i32 {
+pub unsafe extern "C" fn gt_modtimer_id(
+    s: *mut gt_sched,
+    id: u64,
+    at: i64,
+    period: i64,
+    f: gt_func,
+    arg: *mut c_void,
+    seq: uintptr_t,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -64,7 +73,12 @@ pub unsafe extern "C" fn gt_modtimer_id(s: *mut gt_sched, id: u64, at: i64, peri
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_resettimer_id(s: *mut gt_sched, id: u64, at: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_resettimer_id(
+    s: *mut gt_sched,
+    id: u64,
+    at: i64,
+    period: i64,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -81,7 +95,7 @@ pub unsafe extern "C" fn gt_resettimer_id(s: *mut gt_sched, id: u64, at: i64, pe
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_deltimer_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_deltimer_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -98,7 +112,7 @@ pub unsafe extern "C" fn gt_deltimer_id(s: *mut gt_sched, id: u64) -> i32 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_deltimer_sync_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_deltimer_sync_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -115,7 +129,7 @@ pub unsafe extern "C" fn gt_deltimer_sync_id(s: *mut gt_sched, id: u64) -> i32 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_shutdown_timer_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_shutdown_timer_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -132,7 +146,7 @@ pub unsafe extern "C" fn gt_shutdown_timer_id(s: *mut gt_sched, id: u64) -> i32 
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_free_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_timer_free_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -149,7 +163,7 @@ pub unsafe extern "C" fn gt_timer_free_id(s: *mut gt_sched, id: u64) -> i32 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_detach_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_timer_detach_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
@@ -166,7 +180,7 @@ pub unsafe extern "C" fn gt_timer_detach_id(s: *mut gt_sched, id: u64) -> i32 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_status_id(s: *mut gt_sched, id: u64) -> i32 {
+pub unsafe extern "C" fn gt_timer_status_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;

@@ -1,10 +1,9 @@
 //! Errors, versions, fork.
 
-
 use crate::engine::Rule;
 use crate::error::Error;
 use crate::procs::{self, hot};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 
 /// The alloc hook returned NULL.
 pub const GT_ENOMEM: i32 = -12;
@@ -50,7 +49,7 @@ const _: () = {
 /// Returns: never NULL.
 /// Since: 0.1.
 #[unsafe(no_mangle)]
-pub extern "C" fn gt_strerror(error: i32) -> *const c_char {
+pub extern "C" fn gt_strerror(error: c_int) -> *const c_char {
     if error == 0 {
         return c"0: no error".as_ptr();
     }
@@ -58,7 +57,9 @@ pub extern "C" fn gt_strerror(error: i32) -> *const c_char {
         return e.text().as_ptr();
     }
     let rule = Rule::ALL.iter().find(|&&r| r as i32 == error);
-    rule.map_or(c"not an error of this library".as_ptr(), |r| r.text().as_ptr())
+    rule.map_or(c"not an error of this library".as_ptr(), |r| {
+        r.text().as_ptr()
+    })
 }
 
 /// Why the last call on this thread that returned NULL (or the id 0) did so.
@@ -67,7 +68,7 @@ pub extern "C" fn gt_strerror(error: i32) -> *const c_char {
 /// Returns: GT_E…, or 0 if none did.
 /// Since: 0.1.
 #[unsafe(no_mangle)]
-pub extern "C" fn gt_last_error() -> i32 {
+pub extern "C" fn gt_last_error() -> c_int {
     hot().last_error.get()
 }
 
@@ -80,7 +81,7 @@ pub extern "C" fn gt_last_error() -> i32 {
 /// Returns: 0, also where there was no fork.
 /// Since: 0.1.
 #[unsafe(no_mangle)]
-pub extern "C" fn gt_after_fork() -> i32 {
+pub extern "C" fn gt_after_fork() -> c_int {
     match procs::after_fork() {
         Ok(()) => 0,
         Err(e) => e.code(),
@@ -115,4 +116,3 @@ pub extern "C" fn gt_version() -> u32 {
 pub extern "C" fn gt_version_string() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
-

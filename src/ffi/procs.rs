@@ -4,7 +4,7 @@ use super::handle::{call, call_ptr, gt_p, gt_sched, p, sched};
 use crate::engine::Procs;
 use crate::error::Error;
 use crate::procs::{self, P, forked};
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
 /// Makes a P. It adopts the timers that no P owns.
@@ -37,7 +37,7 @@ pub unsafe extern "C" fn gt_p_new(s: *mut gt_sched) -> *mut gt_p {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_free(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_p_free(p_: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
     call(|| procs::p_free(unsafe { p(p_) }?))
 }
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn gt_p_free(p_: *mut gt_p) -> i32 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_acquirep(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_acquirep(p_: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
     call(|| procs::acquirep(unsafe { p(p_) }?))
 }
@@ -93,7 +93,7 @@ pub extern "C" fn gt_current_p() -> *mut gt_p {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_set_userdata(p_: *mut gt_p, data: *mut c_void) -> i32 {
+pub unsafe extern "C" fn gt_p_set_userdata(p_: *mut gt_p, data: *mut c_void) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         unsafe { p(p_) }?.userdata.store(data, Ordering::Release);
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn gt_p_deleted_timers(p_: *mut gt_p) -> i64 {
 /// # Safety
 /// `to` and `from` are NULL or live Ps.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_adopt_timers(to: *mut gt_p, from: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_adopt_timers(to: *mut gt_p, from: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
     call(|| procs::adopt_timers(unsafe { p(to) }?, unsafe { p(from) }?))
 }
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn gt_nobarrier_wake_time(p_: *mut gt_p) -> i64 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_fd(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_p_fd(p_: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn gt_p_fd(p_: *mut gt_p) -> i32 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_notetsleep(p_: *mut gt_p, until: i64) -> i32 {
+pub unsafe extern "C" fn gt_notetsleep(p_: *mut gt_p, until: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p: &P = unsafe { p(p_) }?;
@@ -231,11 +231,10 @@ pub unsafe extern "C" fn gt_notetsleep(p_: *mut gt_p, until: i64) -> i32 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_notewakeup(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_notewakeup(p_: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         unsafe { p(p_) }?.note.wakeup();
         Ok(())
     })
 }
-

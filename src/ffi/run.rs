@@ -1,9 +1,10 @@
 //! gt_check_timers and what else runs or repairs a P's timers.
 
 use super::handle::{AbortOnPanic, call, gt_p, gt_sched, p, sched};
-use crate::engine::{self, Checked, Procs};
+use crate::engine::{self, Checked, Procs, Rule};
 use crate::error::{Error, Result};
 use crate::procs;
+use std::ffi::c_int;
 
 /// The numbers that a broken rule has, see gt_verify_timer_heap: a key is smaller than
 /// its parent's.
@@ -18,6 +19,12 @@ pub const GT_RULE_STATE: i32 = 4;
 pub const GT_RULE_DELETED: i32 = 5;
 /// A timer would have fired before its time.
 pub const GT_RULE_EARLY: i32 = 6;
+
+const _: () = {
+    assert!(GT_RULE_ORDER == Rule::Order as i32 && GT_RULE_OWNER == Rule::Owner as i32);
+    assert!(GT_RULE_KEY == Rule::Key as i32 && GT_RULE_STATE == Rule::State as i32);
+    assert!(GT_RULE_DELETED == Rule::Deleted as i32 && GT_RULE_EARLY == Rule::Early as i32);
+};
 
 fn check_now(now: i64) -> Result<()> {
     if now < 0 { Err(Error::Inval) } else { Ok(()) }
@@ -80,7 +87,12 @@ pub unsafe extern "C-unwind" fn gt_runtimer(p_: *mut gt_p, now: i64) -> i64 {
 /// # Safety
 /// `p_` is NULL or a live P; `rnow` and `poll_until` are NULL or writable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn gt_check_timers(p_: *mut gt_p, now: i64, rnow: *mut i64, poll_until: *mut i64) -> i32 {
+pub unsafe extern "C-unwind" fn gt_check_timers(
+    p_: *mut gt_p,
+    now: i64,
+    rnow: *mut i64,
+    poll_until: *mut i64,
+) -> c_int {
     let _abort = AbortOnPanic;
     call(|| {
         // SAFETY: the caller's promise.
@@ -112,7 +124,7 @@ pub unsafe extern "C-unwind" fn gt_check_others(
     now: i64,
     rnow: *mut i64,
     poll_until: *mut i64,
-) -> i32 {
+) -> c_int {
     let _abort = AbortOnPanic;
     call(|| {
         // SAFETY: the caller's promise.
@@ -144,7 +156,7 @@ pub unsafe extern "C-unwind" fn gt_check_others(
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_adjusttimers(p_: *mut gt_p, now: i64, force: i32) -> i32 {
+pub unsafe extern "C" fn gt_adjusttimers(p_: *mut gt_p, now: i64, force: c_int) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -166,7 +178,7 @@ pub unsafe extern "C" fn gt_adjusttimers(p_: *mut gt_p, now: i64, force: i32) ->
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_cleantimers(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_cleantimers(p_: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -186,7 +198,7 @@ pub unsafe extern "C" fn gt_cleantimers(p_: *mut gt_p) -> i32 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_trim(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_trim(p_: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -206,7 +218,7 @@ pub unsafe extern "C" fn gt_trim(p_: *mut gt_p) -> i32 {
 /// # Safety
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_verify_timer_heap(p_: *mut gt_p) -> i32 {
+pub unsafe extern "C" fn gt_verify_timer_heap(p_: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -214,4 +226,3 @@ pub unsafe extern "C" fn gt_verify_timer_heap(p_: *mut gt_p) -> i32 {
         Ok(broken.map_or(0, |(rule, _)| rule as i32))
     })
 }
-

@@ -1,11 +1,11 @@
 //! gt_sched_*, time and counters.
 
-use super::handle::{call, call_ptr, gt_sched, sched, sched_handle, AbortOnPanic};
+use super::handle::{AbortOnPanic, call, call_ptr, gt_sched, sched, sched_handle};
 use super::host::{gt_config, read_config};
 use crate::engine::{Counter, Histogram, Procs};
 use crate::error::Error;
 use crate::procs::{self, Sched, Stats};
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::fmt::Write;
 
 /// Makes a sched.
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn gt_sched_new(config: *const gt_config) -> *mut gt_sched
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_sched_free(s: *mut gt_sched) -> i32 {
+pub unsafe extern "C" fn gt_sched_free(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
     call(|| unsafe { sched(s) }?.close())
 }
@@ -75,11 +75,15 @@ pub unsafe extern "C" fn gt_nanotime(s: *mut gt_sched) -> i64 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_sched_set_time(s: *mut gt_sched, now: i64) -> i32 {
+pub unsafe extern "C" fn gt_sched_set_time(s: *mut gt_sched, now: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
-        if now <= 0 { Err(Error::Inval) } else { s.set_time(now) }
+        if now <= 0 {
+            Err(Error::Inval)
+        } else {
+            s.set_time(now)
+        }
     })
 }
 
@@ -95,7 +99,7 @@ pub unsafe extern "C" fn gt_sched_set_time(s: *mut gt_sched, now: i64) -> i32 {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn gt_sched_advance(s: *mut gt_sched, d: i64) -> i32 {
+pub unsafe extern "C-unwind" fn gt_sched_advance(s: *mut gt_sched, d: i64) -> c_int {
     let _abort = AbortOnPanic;
     // SAFETY: the caller's promise.
     call(|| unsafe { sched(s) }?.advance(d))
@@ -205,7 +209,7 @@ fn read_stats(s: &Stats) -> gt_stats {
 /// # Safety
 /// `s` is NULL or a live sched; `out` is NULL or points to out->size writable bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_stats_get(s: *mut gt_sched, out: *mut gt_stats) -> i32 {
+pub unsafe extern "C" fn gt_stats_get(s: *mut gt_sched, out: *mut gt_stats) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
@@ -238,7 +242,7 @@ pub unsafe extern "C" fn gt_stats_get(s: *mut gt_sched, out: *mut gt_stats) -> i
 /// # Safety
 /// `s` is NULL or a live sched; `buf` points to `len` writable bytes, or is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: usize) -> i32 {
+pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: usize) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
@@ -264,7 +268,11 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
         ];
         let mut text = String::new();
         for (i, (name, value)) in fields.iter().enumerate() {
-            let _ = write!(text, "{}\"{name}\": {value}", if i == 0 { "{" } else { ", " });
+            let _ = write!(
+                text,
+                "{}\"{name}\": {value}",
+                if i == 0 { "{" } else { ", " }
+            );
         }
         text.push('}');
         if len > 0 {
@@ -290,7 +298,7 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
 /// # Safety
 /// `s` is NULL or a live sched; `counts` points to `n` writable numbers, or is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_lateness_get(s: *mut gt_sched, counts: *mut u64, n: usize) -> i32 {
+pub unsafe extern "C" fn gt_lateness_get(s: *mut gt_sched, counts: *mut u64, n: usize) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
@@ -317,6 +325,9 @@ pub unsafe extern "C" fn gt_lateness_get(s: *mut gt_sched, counts: *mut u64, n: 
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_lateness_bound(bucket: u32) -> i64 {
     let bucket = bucket as usize;
-    if bucket < Histogram::BUCKETS { Histogram::bound(bucket) } else { Error::Inval.code() as i64 }
+    if bucket < Histogram::BUCKETS {
+        Histogram::bound(bucket)
+    } else {
+        Error::Inval.code() as i64
+    }
 }
-

@@ -1,10 +1,13 @@
 //! gt_timer_*, gt_addtimer and its kin, by handle.
 
-use super::handle::{any_timer, call, call_ptr, gt_p, gt_sched, gt_timer, p, sched, timer, timer_handle};
+use super::handle::{
+    any_timer, call, call_ptr, gt_p, gt_sched, gt_timer, p, sched, timer, timer_handle,
+};
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
 use crate::procs::{self, P, Sched};
-use std::ffi::c_void;
+use libc::uintptr_t;
+use std::ffi::{c_int, c_void};
 
 /// What a timer calls: the argument, the sequence number of gt_modtimer, and how late the
 /// call is: now - when, in nanoseconds, never below 0.
@@ -13,7 +16,8 @@ use std::ffi::c_void;
 /// switch stacks and end on another thread, or leave by a C++ exception. It must return
 /// or throw: longjmp over it is undefined.
 #[allow(non_camel_case_types)]
-pub type gt_func = Option<unsafe extern "C-unwind" fn(arg: *mut c_void, seq: usize, delay: i64)>;
+pub type gt_func =
+    Option<unsafe extern "C-unwind" fn(arg: *mut c_void, seq: uintptr_t, delay: i64)>;
 
 /// Is called once when f can never be called with arg again, with no lock held. Must not
 /// throw.
@@ -21,29 +25,56 @@ pub type gt_func = Option<unsafe extern "C-unwind" fn(arg: *mut c_void, seq: usi
 pub type gt_drop_func = Option<unsafe extern "C" fn(arg: *mut c_void)>;
 
 /// Removed: in no heap, not armed.
-pub const GT_TIMER_REMOVED: i32 = State::Removed as i32;
+pub const GT_TIMER_REMOVED: i32 = 0;
 /// Waiting: in a heap, in its place.
-pub const GT_TIMER_WAITING: i32 = State::Waiting as i32;
+pub const GT_TIMER_WAITING: i32 = 1;
 /// Modified: in a heap, re-armed or stopped since; the heap's owner will see to it.
-pub const GT_TIMER_MODIFIED: i32 = State::Modified as i32;
+pub const GT_TIMER_MODIFIED: i32 = 2;
 /// Locked: somebody is working on it at this moment.
-pub const GT_TIMER_LOCKED: i32 = State::Locked as i32;
+pub const GT_TIMER_LOCKED: i32 = 3;
+
+const _: () = {
+    assert!(GT_TIMER_REMOVED == State::Removed as i32 && GT_TIMER_WAITING == State::Waiting as i32);
+    assert!(GT_TIMER_MODIFIED == State::Modified as i32 && GT_TIMER_LOCKED == State::Locked as i32);
+};
 
 /// Checks the numbers of an arming.
 #[inline(always)]
 pub(super) fn arm(when: i64, period: i64, add: bool) -> Result<Arm> {
-    if when <= 0 || period < 0 { Err(Error::Inval) } else { Ok(Arm { when, period, set: None, add }) }
+    if when <= 0 || period < 0 {
+        Err(Error::Inval)
+    } else {
+        Ok(Arm {
+            when,
+            period,
+            set: None,
+            add,
+        })
+    }
 }
 
 #[inline(always)]
-pub(super) fn arm_with(when: i64, period: i64, f: gt_func, arg: *mut c_void, seq: usize) -> Result<Arm> {
+pub(super) fn arm_with(
+    when: i64,
+    period: i64,
+    f: gt_func,
+    arg: *mut c_void,
+    seq: usize,
+) -> Result<Arm> {
     let f: Func = f.ok_or(Error::Inval)?;
-    Ok(Arm { set: Some((f, arg, seq)), ..arm(when, period, false)? })
+    Ok(Arm {
+        set: Some((f, arg, seq)),
+        ..arm(when, period, false)?
+    })
 }
 
 /// The P that a call names, which must be of the timer's sched.
 fn on<'a>(s: &Sched, p: &'a P) -> Result<&'a Timers> {
-    if std::ptr::eq(s, p.sched()) { Ok(p) } else { Err(Error::Xdev) }
+    if std::ptr::eq(s, p.sched()) {
+        Ok(p)
+    } else {
+        Err(Error::Xdev)
+    }
 }
 
 /// Makes a timer: not armed, calling f(arg, 0, delay) when it fires.
@@ -90,7 +121,7 @@ pub unsafe extern "C" fn gt_timer_new(
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;
@@ -110,7 +141,7 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> i32 {
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -136,8 +167,8 @@ pub unsafe extern "C" fn gt_modtimer(
     period: i64,
     f: gt_func,
     arg: *mut c_void,
-    seq: usize,
-) -> i32 {
+    seq: uintptr_t,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -156,7 +187,7 @@ pub unsafe extern "C" fn gt_modtimer(
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -175,7 +206,12 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
 /// # Safety
 /// `p_` is NULL or a live P, `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_addtimer_on(p_: *mut gt_p, t: *mut gt_timer, when: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_addtimer_on(
+    p_: *mut gt_p,
+    t: *mut gt_timer,
+    when: i64,
+    period: i64,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
@@ -199,12 +235,18 @@ pub unsafe extern "C" fn gt_modtimer_on(
     period: i64,
     f: gt_func,
     arg: *mut c_void,
-    seq: usize,
-) -> i32 {
+    seq: uintptr_t,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
-        engine::modtimer(s, t, None, Some(on(s, p)?), &arm_with(when, period, f, arg, seq)?)
+        engine::modtimer(
+            s,
+            t,
+            None,
+            Some(on(s, p)?),
+            &arm_with(when, period, f, arg, seq)?,
+        )
     })
 }
 
@@ -217,7 +259,12 @@ pub unsafe extern "C" fn gt_modtimer_on(
 /// # Safety
 /// As for gt_addtimer_on.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_resettimer_on(p_: *mut gt_p, t: *mut gt_timer, when: i64, period: i64) -> i32 {
+pub unsafe extern "C" fn gt_resettimer_on(
+    p_: *mut gt_p,
+    t: *mut gt_timer,
+    when: i64,
+    period: i64,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
@@ -236,7 +283,7 @@ pub unsafe extern "C" fn gt_resettimer_on(p_: *mut gt_p, t: *mut gt_timer, when:
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -255,7 +302,7 @@ pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> i32 {
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_deltimer_sync(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_deltimer_sync(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -273,7 +320,7 @@ pub unsafe extern "C" fn gt_deltimer_sync(t: *mut gt_timer) -> i32 {
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_shutdown_timer(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_shutdown_timer(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -293,7 +340,7 @@ pub unsafe extern "C" fn gt_shutdown_timer(t: *mut gt_timer) -> i32 {
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_detach(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_timer_detach(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -311,7 +358,7 @@ pub unsafe extern "C" fn gt_timer_detach(t: *mut gt_timer) -> i32 {
 /// # Safety
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_timer_status(t: *mut gt_timer) -> i32 {
+pub unsafe extern "C" fn gt_timer_status(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
@@ -362,4 +409,3 @@ pub unsafe extern "C" fn gt_timer_id(t: *mut gt_timer) -> u64 {
         0
     })
 }
-

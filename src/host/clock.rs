@@ -30,8 +30,16 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(kind: Kind) -> Self {
-        let start = if kind == Kind::Virtual { VIRTUAL_EPOCH } else { 1 };
-        Clock { kind, last: AtomicI64::new(start), offset: AtomicI64::new(0) }
+        let start = if kind == Kind::Virtual {
+            VIRTUAL_EPOCH
+        } else {
+            1
+        };
+        Clock {
+            kind,
+            last: AtomicI64::new(start),
+            offset: AtomicI64::new(0),
+        }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -75,7 +83,11 @@ impl Clock {
             }
             // One of the threads that saw the step mends it; the others read again.
             let mended = last.saturating_sub(raw);
-            if self.offset.compare_exchange(offset, mended, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if self
+                .offset
+                .compare_exchange(offset, mended, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return last;
             }
         }
@@ -91,7 +103,10 @@ impl Clock {
 /// A kernel clock in nanoseconds.
 #[inline]
 pub(crate) fn read(id: libc::clockid_t) -> i64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: ts is a timespec of ours; these clocks exist on every Linux we run on.
     unsafe { libc::clock_gettime(id, &mut ts) };
     (ts.tv_sec * 1_000_000_000 + ts.tv_nsec).max(1)

@@ -54,7 +54,10 @@ unsafe impl Sync for Host {}
 
 impl Host {
     pub(crate) fn new(hooks: Hooks) -> Self {
-        Host { hooks, bytes: std::sync::atomic::AtomicU64::new(0) }
+        Host {
+            hooks,
+            bytes: std::sync::atomic::AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn hooks(&self) -> &Hooks {
@@ -135,11 +138,16 @@ impl Host {
             // SAFETY: align is a power of two and a multiple of a pointer's size here.
             None => unsafe {
                 let mut p = std::ptr::null_mut();
-                if libc::posix_memalign(&mut p, align.max(size_of::<usize>()), size) == 0 { p } else { std::ptr::null_mut() }
+                if libc::posix_memalign(&mut p, align.max(size_of::<usize>()), size) == 0 {
+                    p
+                } else {
+                    std::ptr::null_mut()
+                }
             },
         };
         let p = std::ptr::NonNull::new(p.cast())?;
-        self.bytes.fetch_add(size as u64, std::sync::atomic::Ordering::Relaxed);
+        self.bytes
+            .fetch_add(size as u64, std::sync::atomic::Ordering::Relaxed);
         Some(p)
     }
 
@@ -148,7 +156,8 @@ impl Host {
     /// # Safety
     /// `p` came from `alloc` of this host with the same size and align; nobody uses it.
     pub(crate) unsafe fn free(&self, p: std::ptr::NonNull<u8>, size: usize, align: usize) {
-        self.bytes.fetch_sub(size as u64, std::sync::atomic::Ordering::Relaxed);
+        self.bytes
+            .fetch_sub(size as u64, std::sync::atomic::Ordering::Relaxed);
         match self.hooks.free {
             // SAFETY: the caller's promise, and the hook's contract.
             Some(f) => unsafe { f(self.hooks.ctx, p.as_ptr().cast(), size, align) },

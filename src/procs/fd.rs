@@ -21,7 +21,11 @@ pub(crate) struct PollFd {
 
 impl PollFd {
     pub(crate) fn new() -> Self {
-        PollFd { lock: RawLock::new(rank::FD), fd: AtomicI32::new(-1), set: AtomicI64::new(-1) }
+        PollFd {
+            lock: RawLock::new(rank::FD),
+            fd: AtomicI32::new(-1),
+            set: AtomicI64::new(-1),
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -100,7 +104,11 @@ impl PollFd {
                 // SAFETY: an eventfd of ours, non-blocking; n is 8 bytes.
                 unsafe {
                     let n = std::ptr::from_mut(&mut n).cast();
-                    if due { libc::write(fd, n, 8) } else { libc::read(fd, n, 8) };
+                    if due {
+                        libc::write(fd, n, 8)
+                    } else {
+                        libc::read(fd, n, 8)
+                    };
                 }
                 self.set.store(due as i64, Ordering::Relaxed);
             }
@@ -116,7 +124,11 @@ impl PollFd {
             ),
             _ => (when, libc::TFD_TIMER_ABSTIME),
         };
-        if kind != Kind::Host && kind != Kind::Wall && self.set.load(Ordering::Relaxed) == when && when > s.now() {
+        if kind != Kind::Host
+            && kind != Kind::Wall
+            && self.set.load(Ordering::Relaxed) == when
+            && when > s.now()
+        {
             return; // it stands there already, and has not gone off
         }
         self.set.store(when, Ordering::Relaxed);

@@ -22,7 +22,10 @@ struct Scheds {
 // SAFETY: `list` is guarded by `lock`.
 unsafe impl Sync for Scheds {}
 
-static SCHEDS: Scheds = Scheds { lock: RawLock::new(rank::GLOBAL), list: UnsafeCell::new(Vec::new()) };
+static SCHEDS: Scheds = Scheds {
+    lock: RawLock::new(rank::GLOBAL),
+    list: UnsafeCell::new(Vec::new()),
+};
 static FORKED: AtomicBool = AtomicBool::new(false);
 
 fn with_list<R>(f: impl FnOnce(&mut Vec<*const Sched>) -> R) -> R {
@@ -61,7 +64,10 @@ pub(crate) fn is_sched(addr: usize) -> bool {
 #[cfg(feature = "checked")]
 pub(crate) fn is_p(addr: usize) -> bool {
     let mut found = false;
-    for_each_sched(|s| s.registry.for_each_slot(|p| found |= std::ptr::from_ref(p).addr() == addr && p.index > 0));
+    for_each_sched(|s| {
+        s.registry
+            .for_each_slot(|p| found |= std::ptr::from_ref(p).addr() == addr && p.index > 0)
+    });
     found
 }
 
@@ -145,7 +151,9 @@ fn repair(s: &Sched, me: u64) {
         p.set_deleted(count_deleted(&h));
         // Whose green threads are lost only their owner knows: then all runs stay.
         let here = s.host().current_context();
-        let lost = take_lost_runs(&mut h, |context| s.host().has_own_contexts() || context == here);
+        let lost = take_lost_runs(&mut h, |context| {
+            s.host().has_own_contexts() || context == here
+        });
         adjusttimers(&mut h, 0, true);
         h.no_sweep = false;
         drop(h);

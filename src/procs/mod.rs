@@ -12,9 +12,9 @@ mod tls;
 mod wait;
 
 pub(crate) use adopt::adopt_timers;
+pub(crate) use fork::{after_fork, forked};
 #[cfg(feature = "checked")]
 pub(crate) use fork::{is_p, is_sched};
-pub(crate) use fork::{after_fork, forked};
 pub(crate) use note::notetsleep;
 pub(crate) use p::P;
 pub(crate) use registry::{check_others, p_free, p_new, time_sleep_until};

@@ -20,7 +20,10 @@ const LOOK: u32 = 2;
 
 impl Note {
     pub(crate) const fn new() -> Self {
-        Note { word: AtomicU32::new(0), sleepers: AtomicU32::new(0) }
+        Note {
+            word: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
     }
 
     pub(crate) fn clear(&self) {
@@ -34,7 +37,9 @@ impl Note {
     /// Wakes the sleeper, or the next one before it sleeps.
     pub(crate) fn wakeup(&self) {
         // SeqCst with `sleepers`: either the sleeper's futex sees the new word, or we see him.
-        if self.word.fetch_or(WOKEN, Ordering::SeqCst) & WOKEN == 0 && self.sleepers.load(Ordering::SeqCst) > 0 {
+        if self.word.fetch_or(WOKEN, Ordering::SeqCst) & WOKEN == 0
+            && self.sleepers.load(Ordering::SeqCst) > 0
+        {
             futex_wake_all(&self.word);
         }
     }
@@ -59,7 +64,11 @@ pub(crate) fn notetsleep(p: &P, until: i64) -> Result<bool> {
             return Err(Error::Stale);
         }
         if word & WOKEN != 0 {
-            if note.word.compare_exchange(word, word & !WOKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if note
+                .word
+                .compare_exchange(word, word & !WOKEN, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return Ok(true);
             }
             continue;
@@ -84,17 +93,31 @@ pub(crate) fn notetsleep(p: &P, until: i64) -> Result<bool> {
 }
 
 fn futex_wait(word: &AtomicU32, seen: u32, ns: Option<i64>) {
-    let ts = ns.map(|ns| libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 });
+    let ts = ns.map(|ns| libc::timespec {
+        tv_sec: ns / 1_000_000_000,
+        tv_nsec: ns % 1_000_000_000,
+    });
     let ts = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word lives in a P's slot, which stays; ts lives through the call.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, seen, ts);
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            seen,
+            ts,
+        );
     }
 }
 
 fn futex_wake_all(word: &AtomicU32) {
     // SAFETY: waking on an address is harmless whoever waits there.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            i32::MAX,
+        );
     }
 }

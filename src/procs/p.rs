@@ -4,9 +4,9 @@
 //! keep one, always names a P; it may be dead. A slot is used again when the handle and
 //! all passes over it are gone (`refs`).
 
+use super::fd::PollFd;
 use super::note::Note;
 use super::sched::Sched;
-use super::fd::PollFd;
 use crate::engine::{Procs, Timers};
 use std::ffi::c_void;
 use std::ops::Deref;
@@ -95,7 +95,9 @@ impl P {
     /// One more reference, unless the slot is free.
     pub(crate) fn try_hold(&self) -> bool {
         self.refs
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n > 0).then_some(n + 1))
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| {
+                (n > 0).then_some(n + 1)
+            })
             .is_ok()
     }
 

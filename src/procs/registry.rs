@@ -88,7 +88,9 @@ impl Registry {
         let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
         // SAFETY: as above.
         // Acquire: who sees the bit of a P that was just filled sees its wake time too.
-        unsafe { (*segment).timerp_mask.load(Ordering::Acquire) >> (index as usize % SEGMENT) & 1 != 0 }
+        unsafe {
+            (*segment).timerp_mask.load(Ordering::Acquire) >> (index as usize % SEGMENT) & 1 != 0
+        }
     }
 
     pub(crate) fn set_mask(&self, index: u32, on: bool) {
@@ -166,7 +168,10 @@ impl Registry {
         self.free_lock.lock();
         let index = self.free.load(Ordering::Relaxed).checked_sub(1);
         if let Some(i) = index {
-            self.free.store(self.p(i).next_free.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.free.store(
+                self.p(i).next_free.load(Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
         }
         self.free_lock.unlock();
         if let Some(i) = index {
@@ -176,8 +181,14 @@ impl Registry {
         if index > MAX_PS {
             return Err(Error::NoSpc);
         }
-        if self.segments[index / SEGMENT].load(Ordering::Relaxed).is_null() {
-            let p = s.host().alloc(size_of::<Segment>(), align_of::<Segment>()).ok_or(Error::NoMem)?;
+        if self.segments[index / SEGMENT]
+            .load(Ordering::Relaxed)
+            .is_null()
+        {
+            let p = s
+                .host()
+                .alloc(size_of::<Segment>(), align_of::<Segment>())
+                .ok_or(Error::NoMem)?;
             let p = p.cast::<Segment>().as_ptr();
             let first = index as u32;
             // SAFETY: fresh memory of a segment's size and alignment, written in full.
@@ -196,7 +207,8 @@ impl Registry {
     /// The last reference to a P is gone: its slot may be used again.
     pub(crate) fn recycle(&self, p: &P) {
         self.free_lock.lock();
-        p.next_free.store(self.free.load(Ordering::Relaxed), Ordering::Relaxed);
+        p.next_free
+            .store(self.free.load(Ordering::Relaxed), Ordering::Relaxed);
         self.free.store(p.index + 1, Ordering::Relaxed);
         self.free_lock.unlock();
     }
@@ -296,7 +308,10 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
     }
     let to = {
         let guard = epoch::pin();
-        r.list(&guard).iter().find(|&&i| i != p.index).map_or(r.orphan(), |&i| r.p(i))
+        r.list(&guard)
+            .iter()
+            .find(|&&i| i != p.index)
+            .map_or(r.orphan(), |&i| r.p(i))
     };
     let last = to.index == 0;
     // From here on nobody inserts into p; those who look for a P find another one.
@@ -343,7 +358,11 @@ pub(crate) fn time_sleep_until(s: &Sched) -> i64 {
 pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
     let now = if now == 0 { s.now() } else { now };
     let start = self_p.map_or(0, |p| p.index);
-    let mut all = Checked { now, poll_until: 0, ran: 0 };
+    let mut all = Checked {
+        now,
+        poll_until: 0,
+        ran: 0,
+    };
     let mut visit = |p: &P| {
         if self_p.is_some_and(|me| std::ptr::eq(me, p)) || !s.registry.has_timers(p.index) {
             return;

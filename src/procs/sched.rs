@@ -8,8 +8,8 @@ use super::registry::Registry;
 use super::wait::Waiters;
 use super::{fork, tls};
 use crate::engine::{
-    Block, Counter, DropFn, Func, Histogram, MAX_WHEN, Procs, Slab, TimerRef, Timers, slab_generation,
-    slab_raise_generation, stop_for_good,
+    Block, Counter, DropFn, Func, Histogram, MAX_WHEN, Procs, Slab, TimerRef, Timers,
+    slab_generation, slab_raise_generation, stop_for_good,
 };
 use crate::error::{Error, Result};
 use crate::host::{Clock, Hooks, Host, Kind};
@@ -86,7 +86,10 @@ impl Sched {
         static UID: AtomicU64 = AtomicU64::new(1);
         fork::register();
         let host = Host::new(config.hooks);
-        let p = host.alloc(size_of::<Sched>(), align_of::<Sched>()).ok_or(Error::NoMem)?.cast::<Sched>();
+        let p = host
+            .alloc(size_of::<Sched>(), align_of::<Sched>())
+            .ok_or(Error::NoMem)?
+            .cast::<Sched>();
         let s = Sched {
             uid: UID.fetch_add(1, Ordering::Relaxed),
             host,
@@ -151,14 +154,16 @@ impl Sched {
             // SAFETY: blocks come from host.alloc, and no thread looks at them any more.
             unsafe {
                 b = block.as_ref().next;
-                s.host.free(block.cast(), size_of::<Block>(), align_of::<Block>());
+                s.host
+                    .free(block.cast(), size_of::<Block>(), align_of::<Block>());
             }
         }
         // SAFETY: the caller's promise.
         unsafe {
             s.registry.destroy(&s.host);
             s.slab.destroy(&s.host);
-            s.host.free(p.cast(), size_of::<Sched>(), align_of::<Sched>());
+            s.host
+                .free(p.cast(), size_of::<Sched>(), align_of::<Sched>());
         }
     }
 
@@ -182,7 +187,12 @@ impl Sched {
     }
 
     /// A new timer.
-    pub(crate) fn timer_new(&self, f: Func, arg: *mut c_void, drop: Option<DropFn>) -> Result<TimerRef> {
+    pub(crate) fn timer_new(
+        &self,
+        f: Func,
+        arg: *mut c_void,
+        drop: Option<DropFn>,
+    ) -> Result<TimerRef> {
         if self.is_closed() {
             return Err(Error::Shutdown);
         }
@@ -287,12 +297,20 @@ impl Sched {
     /// A thread has ended: others may use its block.
     pub(crate) fn release_blocks(&self, token: u64) {
         self.for_each_block(|b| {
-            let _ = b.owner.compare_exchange(token, 0, Ordering::Release, Ordering::Relaxed);
+            let _ = b
+                .owner
+                .compare_exchange(token, 0, Ordering::Release, Ordering::Relaxed);
         });
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let mut stats = Stats { counts: [0; 10], pending: 0, zombies: 0, timers: 0, bytes: self.host.bytes() };
+        let mut stats = Stats {
+            counts: [0; 10],
+            pending: 0,
+            zombies: 0,
+            timers: 0,
+            bytes: self.host.bytes(),
+        };
         self.for_each_block(|b| {
             for what in Stats::COUNTERS {
                 let sum = &mut stats.counts[what as usize];
@@ -358,7 +376,10 @@ impl Sched {
 
     pub(crate) fn fork_rebase(&self) {
         let s = self.stats();
-        let ended = [Counter::Fired, Counter::Stopped, Counter::Replaced].iter().map(|&c| s.get(c)).sum::<u64>();
+        let ended = [Counter::Fired, Counter::Stopped, Counter::Replaced]
+            .iter()
+            .map(|&c| s.get(c))
+            .sum::<u64>();
         let off = (ended + s.pending).wrapping_sub(s.get(Counter::Armed));
         self.shared.add(Counter::Armed, off);
     }
@@ -422,7 +443,10 @@ impl Procs for Sched {
     }
 
     fn hold(&self, tm: &Timers) {
-        self.registry.p(tm.index).refs.fetch_add(1, Ordering::Relaxed);
+        self.registry
+            .p(tm.index)
+            .refs
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     fn unhold(&self, tm: &Timers) {

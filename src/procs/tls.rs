@@ -121,9 +121,15 @@ pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
 pub(crate) fn acquirep(p: &P) -> Result<()> {
     let me = my_token();
     if let Some(mine) = current_p() {
-        return if std::ptr::eq(mine, p) { Ok(()) } else { Err(Error::Busy) };
+        return if std::ptr::eq(mine, p) {
+            Ok(())
+        } else {
+            Err(Error::Busy)
+        };
     }
-    p.bound.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| Error::Busy)?;
+    p.bound
+        .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
+        .map_err(|_| Error::Busy)?;
     hot().bound.set((p.sched().uid, std::ptr::from_ref(p)));
     Ok(())
 }

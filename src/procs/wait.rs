@@ -29,7 +29,10 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     pub(crate) fn new() -> Self {
-        Waiters { lock: RawLock::new(rank::WAITERS), first: Cell::new(std::ptr::null()) }
+        Waiters {
+            lock: RawLock::new(rank::WAITERS),
+            first: Cell::new(std::ptr::null()),
+        }
     }
 
     /// In a fork child: the others are gone.
@@ -118,11 +121,21 @@ fn never_ends(s: &Sched, me: &Waiter) -> bool {
     }
     let mut back = false;
     while !back {
-        let Some(w) = s.waiters.each().find(|w| w.reached.get() && !w.followed.get()) else { break };
+        let Some(w) = s
+            .waiters
+            .each()
+            .find(|w| w.reached.get() && !w.followed.get())
+        else {
+            break;
+        };
         w.followed.set(true);
         for_each_run(s, w.t, |context| {
             back |= context == me.context;
-            for other in s.waiters.each().filter(|o| context != 0 && o.context == context) {
+            for other in s
+                .waiters
+                .each()
+                .filter(|o| context != 0 && o.context == context)
+            {
                 other.reached.set(true);
             }
         });

@@ -45,7 +45,11 @@ pub(crate) mod rank {
         #[cfg(all(debug_assertions, not(gt_loom)))]
         {
             let _ = HELD.try_with(|h| {
-                assert!(h.get() >> r == 0, "lock order: rank {r} taken with {:#b} held", h.get());
+                assert!(
+                    h.get() >> r == 0,
+                    "lock order: rank {r} taken with {:#b} held",
+                    h.get()
+                );
                 h.set(h.get() | 1 << r);
             });
         }
@@ -67,7 +71,8 @@ pub(crate) mod rank {
     pub(crate) fn assert_none() {
         #[cfg(all(debug_assertions, not(gt_loom)))]
         {
-            let _ = HELD.try_with(|h| assert!(h.get() == 0, "held over a callback: {:#b}", h.get()));
+            let _ =
+                HELD.try_with(|h| assert!(h.get() == 0, "held over a callback: {:#b}", h.get()));
         }
     }
 }
@@ -90,7 +95,10 @@ mod imp {
 
     impl RawLock {
         pub(crate) const fn new(rank: u8) -> Self {
-            RawLock { word: AtomicU32::new(FREE), rank }
+            RawLock {
+                word: AtomicU32::new(FREE),
+                rank,
+            }
         }
 
         #[inline]
@@ -103,14 +111,21 @@ mod imp {
         pub(crate) fn lock_as(&self, r: u8) {
             rank::enter(r);
             // Acquire: what the last holder wrote is seen; it released.
-            if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if self
+                .word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+            {
                 self.lock_slow();
             }
         }
 
         #[inline]
         pub(crate) fn try_lock(&self) -> bool {
-            let ok = self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            let ok = self
+                .word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
             if ok {
                 rank::enter(self.rank);
             }
@@ -121,13 +136,22 @@ mod imp {
         fn lock_slow(&self) {
             for i in 0..SPINS {
                 let w = self.word.load(Ordering::Relaxed);
-                if w == FREE && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                if w == FREE
+                    && self
+                        .word
+                        .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                        .is_ok()
+                {
                     return;
                 }
                 if w == WAITED {
                     break;
                 }
-                if i < SPINS - 4 { std::hint::spin_loop() } else { os_yield() }
+                if i < SPINS - 4 {
+                    std::hint::spin_loop()
+                } else {
+                    os_yield()
+                }
             }
             while self.word.swap(WAITED, Ordering::Acquire) != FREE {
                 futex_wait(&self.word, WAITED);
@@ -153,14 +177,25 @@ mod imp {
         // SAFETY: the word lives as long as `self`; the kernel only compares it.
         unsafe {
             let no_timeout = std::ptr::null::<libc::timespec>();
-            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, seen, no_timeout);
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                seen,
+                no_timeout,
+            );
         }
     }
 
     fn futex_wake(word: &AtomicU32, n: i32) {
         // SAFETY: waking on an address is harmless whoever waits there.
         unsafe {
-            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n);
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                n,
+            );
         }
     }
 }
@@ -182,7 +217,10 @@ mod imp {
 
     impl RawLock {
         pub(crate) fn new(_rank: u8) -> Self {
-            RawLock { mutex: Box::new(loom::sync::Mutex::new(())), guard: RefCell::new(None) }
+            RawLock {
+                mutex: Box::new(loom::sync::Mutex::new(())),
+                guard: RefCell::new(None),
+            }
         }
 
         fn keep(&self, g: loom::sync::MutexGuard<'_, ()>) {
