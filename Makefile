@@ -176,6 +176,7 @@ check-ctests: $(B)/ctests $(B)/checked/ctests
 
 check-public: $(LIB)
 	@sh ctests/public.sh $(LIB)
+	@sh ctests/public_constants.sh
 
 check-gomap:
 	@sh ctests/gomap.sh

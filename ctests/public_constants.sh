@@ -12,6 +12,17 @@ names=$(sed -e 's,//.*,,' "$header" | tr '\n' '\001' | sed 's,/\*[^*]*\*\**\([^/
 
 bad=0
 n=0
+# Whoever includes the header gets no other names than gt_ and GT_.
+for name in $(sed -n -e 's/^ *# *define  *\([A-Za-z0-9_]*\).*/\1/p' \
+    -e 's/^typedef struct [A-Za-z0-9_]* *\([A-Za-z0-9_]*\);.*/\1/p' -e 's/^} *\([A-Za-z0-9_]*\);.*/\1/p' "$header" | sort -u); do
+    case $name in
+    gt_* | GT_* | GOTIMER_H) ;;
+    *)
+        echo "public_constants: $name of $header has not our prefix" >&2
+        bad=1
+        ;;
+    esac
+done
 for name in $names; do
     n=$((n + 1))
     if ! grep -qw -e "$name" "$here"/*.c "$here"/*.cpp; then

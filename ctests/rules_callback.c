@@ -42,7 +42,7 @@ static void reset_self(void *arg, uintptr_t seq, int64_t delay)
     (void)delay;
     a->runs++;
     if (a->runs <= 3)
-        CHECK_EQ(gt_resettimer(a->t, T0 + 10 + 10 * a->runs, 0), 0);
+        CHECK_EQ(gt_resettimer_on(a->p, a->t, T0 + 10 + 10 * a->runs, 0), 0);
 }
 
 TEST(s11_callback_resets_itself, 10)
@@ -131,7 +131,7 @@ static void modify_self(void *arg, uintptr_t seq, int64_t delay)
     a->runs++;
     CHECK_EQ(seq, a->runs - 1);
     if (a->runs < 4)
-        CHECK_EQ(gt_modtimer(a->t, T0 + 10 + a->runs, 0, modify_self, a, seq + 1), 0);
+        CHECK_EQ(gt_modtimer_on(a->p, a->t, T0 + 10 + a->runs, 0, modify_self, a, seq + 1), 0);
 }
 
 TEST(s11_callback_modifies_itself, 10)

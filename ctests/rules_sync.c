@@ -381,7 +381,7 @@ TEST(s5_sync_chain_is_not_a_deadlock, 20)
     memset(h, 0, sizeof h);
     for (int i = 0; i < 3; i++)
         held_up(&h[i], s, 0);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 2; i >= 0; i--) {                     /* each is in its callback when the next waits */
         h[i].other = i < 2 ? h[i + 1].t : NULL;
         h[i].calls_sync = i < 2;
         h[i].go = i < 2;

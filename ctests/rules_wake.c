@@ -6,7 +6,7 @@
 struct wake_rig {
     struct hooks h;
     gt_sched *s;
-    gt_p *p;
+    gt_p *p, *q;
     struct counter c[4];
     gt_timer *t[4];
 };
@@ -28,6 +28,8 @@ static void wake_down(struct wake_rig *r)
             CHECK_GE(gt_timer_free(r->t[i]), 0);
     check_conserved(r->s);
     free_p(r->p);
+    if (r->q != NULL)
+        free_p(r->q);
     close_sched(r->s);
 }
 
@@ -146,14 +148,12 @@ static void wake_acts(gt_p *p, int64_t when)
     case 4:
         CHECK_EQ(gt_p_free(p), GT_EDEADLK);
         break;
-    case 5: {
-        gt_p *q = new_p(r->s);
-
-        CHECK_EQ(gt_adopt_timers(q, p), 1);
-        CHECK_EQ(gt_adopt_timers(p, q), 1);
-        free_p(q);
+    case 5:
+        CHECK((r->q = gt_p_new(r->s)) != NULL);
+        CHECK_EQ(gt_adopt_timers(r->q, p), 1);
+        CHECK_EQ(gt_adopt_timers(p, r->q), 1);
+        CHECK_EQ(gt_p_free(r->q), GT_EDEADLK);                   /* no P, not only this one */
         break;
-    }
     default:
         CHECK_EQ(gt_deltimer_sync(r->t[0]), 1);
         CHECK_EQ(gt_adjusttimers(p, when, 1), 0);

@@ -78,6 +78,26 @@ TEST(api_errors_are_errno, 5)
     CHECK_EQ(GT_EFORK, -1024);
 }
 
+static const int rules[] = {
+    GT_RULE_ORDER, GT_RULE_OWNER, GT_RULE_KEY, GT_RULE_STATE, GT_RULE_DELETED, GT_RULE_EARLY,
+};
+
+TEST(api_strerror_of_rules, 5)
+{
+    int n = (int)(sizeof rules / sizeof rules[0]);
+
+    for (int i = 0; i < n; i++) {
+        const char *text = gt_strerror(rules[i]);
+
+        CHECK_GT(rules[i], 0);
+        CHECK(text != NULL && text[0] != '\0');
+        CHECK(strcmp(text, gt_strerror(99999)) != 0);
+        CHECK(strcmp(text, gt_strerror(0)) != 0);
+        for (int k = 0; k < i; k++)
+            CHECK(rules[i] != rules[k] && strcmp(text, gt_strerror(rules[k])) != 0);
+    }
+}
+
 TEST(api_strerror, 5)
 {
     const char *unknown = gt_strerror(-99999);

@@ -60,7 +60,6 @@ TEST(drop_not_by_fire_but_by_free, 5)
     }
     CHECK_GE(gt_trim(p), 0);
     CHECK_EQ(gt_deltimer_sync(t), 0);
-    CHECK_EQ(gt_shutdown_timer(t), 0);
     CHECK_EQ(c.drops, 0);
     CHECK_EQ(gt_timer_free(t), 0);
     CHECK_EQ(c.drops, 1);
@@ -140,9 +139,9 @@ TEST(drop_not_by_a_failed_modtimer, 5)
     }
     CHECK_EQ(gt_check_timers(p, T0 + 10, NULL, NULL), 1);
     CHECK_EQ(c.runs, 1);                /* the old arg */
+    CHECK_EQ(c.drops + other.drops, 0);
     CHECK_EQ(gt_shutdown_timer(t), 0);
     CHECK_EQ(gt_modtimer(t, T0 + 20, 0, count_run, &other, 0), GT_ESHUTDOWN);
-    CHECK_EQ(c.drops + other.drops, 0);
     CHECK_EQ(gt_timer_free(t), 0);
     CHECK_EQ(c.drops, 1);
     CHECK_EQ(other.drops + other.runs, 0);
@@ -152,10 +151,38 @@ TEST(drop_not_by_a_failed_modtimer, 5)
     close_sched(far);
 }
 
-/* modtimer, or free, while a run with the old arg is in progress: the run drops it. */
+/* A timer that was shut down can never call f again: its arg goes at once. */
+TEST(drop_by_shutdown, 5)
+{
+    for (int state = 0; state < 4; state++) {
+        gt_sched *s = virtual_sched();
+        gt_p *p = gt_p_new(s);
+        struct counter c = {0};
+        gt_timer *t = gt_timer_new(s, count_run, &c, count_drop);
+
+        if (state > 0)                                  /* never armed, armed, */
+            CHECK_EQ(gt_addtimer(t, T0 + 10, 0), 0);
+        if (state == 2)                                 /* stopped, fired */
+            CHECK_EQ(gt_deltimer(t), 1);
+        if (state == 3)
+            CHECK_EQ(gt_check_timers(p, T0 + 10, NULL, NULL), 1);
+        CHECK_EQ(c.drops, 0);
+        CHECK_EQ(gt_shutdown_timer(t), state == 1);
+        CHECK_EQ(c.drops, 1);
+        CHECK_EQ(c.dropper, this_thread());
+        CHECK_EQ(gt_shutdown_timer(t), 0);
+        CHECK_EQ(gt_timer_free(t), 0);
+        CHECK_EQ(c.drops, 1);
+        CHECK_EQ(gt_p_free(p), 0);
+        close_sched(s);
+        CHECK_EQ(c.drops, 1);
+    }
+}
+
+/* modtimer, free or shutdown while a run with the old arg is in progress: the run drops it. */
 TEST(drop_by_the_run_that_ends, 20)
 {
-    for (int by_free = 0; by_free < 2; by_free++)
+    for (int how = 0; how < 3; how++)
         for (int64_t period = 0; period <= 1000; period += 1000) {
             gt_sched *s = virtual_sched();
             struct slow old = {0}, fresh = {.leave = 100};
@@ -168,8 +195,10 @@ TEST(drop_by_the_run_that_ends, 20)
             CHECK_EQ(gt_addtimer(t, T0 + 10, period), 0);
             th = thread_start(runs_a_pass, &ps);
             wait_for(&old.entered, 1);
-            if (by_free)
+            if (how == 1)
                 CHECK_EQ(gt_timer_free(t), period != 0);
+            else if (how == 2)
+                CHECK_EQ(gt_shutdown_timer(t), period != 0);
             else
                 CHECK_EQ(gt_modtimer(t, T0 + 20, 0, slow_run, &fresh, 0), period != 0);
             sleep_ms(5);
@@ -178,7 +207,11 @@ TEST(drop_by_the_run_that_ends, 20)
             thread_join(th);
             CHECK_EQ(old.drops, 1);
             CHECK_EQ(old.dropper, old.runner);
-            if (!by_free) {
+            if (how == 2) {
+                CHECK_EQ(gt_timer_free(t), 0);
+                CHECK_EQ(old.drops, 1);
+            }
+            if (how == 0) {
                 CHECK_EQ(gt_check_timers(ps.p, T0 + 20, NULL, NULL), 1);
                 CHECK_EQ(fresh.left, 1);
                 CHECK_EQ(gt_timer_free(t), 0);

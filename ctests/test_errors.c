@@ -265,6 +265,7 @@ TEST(errors_negative_now, 5)
         REFUSED(&g, gt_overdue(g.s, bad[i]), GT_EINVAL);
         REFUSED(&g, gt_sched_set_time(g.s, bad[i]), GT_EINVAL);
         REFUSED(&g, gt_sched_advance(g.s, bad[i]), GT_EINVAL);
+        REFUSED(&g, gt_notetsleep(g.p, bad[i]), GT_EINVAL);
     }
     CHECK_EQ(g.c.runs, 0);
     CHECK_EQ(now, 77);
@@ -289,6 +290,8 @@ TEST(errors_set_time_back, 5)
 
 /* ---- configuration and buffers ---- */
 
+static void pins(void *ctx) { (void)ctx; }
+
 static void config_refused(const gt_config *cfg)
 {
     CHECK(gt_sched_new(cfg) == NULL);
@@ -297,6 +300,7 @@ static void config_refused(const gt_config *cfg)
 
 TEST(errors_config, 5)
 {
+    struct alloc_hook a = {0};
     gt_config cfg, good;
     gt_host h;
     gt_sched *s;
@@ -329,9 +333,27 @@ TEST(errors_config, 5)
     cfg.host = &h;                      /* and no nanotime */
     config_refused(&cfg);
     cfg = good;
-    h.size = 0;
     cfg.host = &h;
+    h.size = 0;
     config_refused(&cfg);
+    h.size = sizeof h;
+    alloc_hook_host(&a, &h);
+    h.free = NULL;                      /* one hook without its partner */
+    config_refused(&cfg);
+    alloc_hook_host(&a, &h);
+    h.alloc = NULL;
+    config_refused(&cfg);
+    check_all_returned(&a);
+    CHECK_EQ(a.calls, 0);
+    for (int release = 0; release < 2; release++) {
+        memset(&h, 0, sizeof h);
+        h.size = sizeof h;
+        if (release)
+            h.releasem = pins;
+        else
+            h.acquirem = pins;
+        config_refused(&cfg);
+    }
 }
 
 TEST(errors_buffers, 5)

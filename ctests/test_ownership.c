@@ -410,6 +410,56 @@ TEST(own_id_generations, 20)
     close_sched(s);
 }
 
+/* ---- the end of the sched ---- */
+
+struct last_words {
+    gt_sched *s;
+    gt_p *p;
+    gt_timer *t, *other;
+    int runs, drops, drops_inside;
+};
+
+static void ends_it_all(void *arg, uintptr_t seq, int64_t delay)
+{
+    struct last_words *w = arg;
+
+    (void)seq;
+    (void)delay;
+    w->runs++;
+    CHECK_EQ(gt_sched_free(w->s), GT_EBUSY);
+    CHECK_EQ(gt_p_free(w->p), 0);
+    CHECK_EQ(gt_sched_free(w->s), 0);
+    CHECK_EQ(w->drops, 1);                        /* the other's, not this one's */
+    CHECK_EQ(gt_resettimer(w->t, T0 + 20, 0), GT_ESHUTDOWN);
+    CHECK_EQ(gt_deltimer(w->other), GT_ESHUTDOWN);
+    CHECK_EQ(gt_timer_free(w->other), 0);
+    CHECK_EQ(gt_timer_free(w->t), 0);
+    CHECK_EQ(w->drops, 1);
+    w->drops_inside = w->drops;
+}
+
+static void last_drop(void *arg) { ((struct last_words *)arg)->drops++; }
+
+TEST(own_sched_free_in_a_callback, 10)
+{
+    for (int64_t period = 0; period <= 10; period += 10) {
+        struct alloc_hook a = {0};
+        struct last_words w = {0};
+
+        w.s = alloc_hook_sched(&a, GT_CLOCK_VIRTUAL);
+        w.p = gt_p_new(w.s);
+        w.t = gt_timer_new(w.s, ends_it_all, &w, last_drop);
+        w.other = gt_timer_new(w.s, ends_it_all, &w, last_drop);
+        CHECK_EQ(gt_addtimer(w.t, T0 + 10, period), 0);
+        CHECK_EQ(gt_addtimer(w.other, T0 + 11, 0), 0);
+        CHECK_EQ(gt_check_timers(w.p, T0 + 20, NULL, NULL), 1);
+        CHECK_EQ(w.runs, 1);
+        CHECK_EQ(w.drops_inside, 1);
+        CHECK_EQ(w.drops, 2);
+        check_all_returned(&a);
+    }
+}
+
 /* ---- all memory comes back ---- */
 
 TEST(own_memory_returned_by_sched_free, 20)

@@ -123,6 +123,25 @@ TEST(sleep_virtual_until_the_clock_is_moved, 60)
     }
 }
 
+TEST(sleep_ends_when_its_p_is_freed, 60)
+{
+    for (int i = 0; i < 4; i++) {
+        gt_sched *s = new_sched(i < 2 ? GT_CLOCK_MONOTONIC : GT_CLOCK_VIRTUAL);
+        struct sleeper sl = {.until = i % 2 ? GT_MAX_WHEN : 0};
+        pthread_t th;
+
+        sl.p = gt_p_new(s);
+        th = thread_start(sleeps, &sl);
+        wait_for(&sl.started, 1);
+        sleep_ms(30);
+        CHECK_EQ(sl.done, 0);
+        CHECK_EQ(gt_p_free(sl.p), 0);
+        thread_join(th);
+        CHECK_EQ(sl.result, GT_ESTALE);
+        close_sched(s);
+    }
+}
+
 /* ---- a worker as the header shows it ---- */
 
 struct worker {

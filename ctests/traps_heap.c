@@ -204,6 +204,8 @@ static void heap_run_in_order(struct heap *h)
         }
     }
     drain_at(h->p, T0 + 2000);
+    for (int i = 0; i < h->n; i++)
+        h->when[i] = 0;
 }
 
 static void heap_down(struct heap *h)

@@ -93,12 +93,13 @@ static void *work(void *arg) {
     int e = gt_acquirep(w->p);
     if (e != 0) die("gt_acquirep", e);
     load_open(nconns * w->index / nworkers, nconns * (w->index + 1) / nworkers);
-    if (w->index == 0) load_open_tickers();
     pthread_barrier_wait(&barrier); /* opened */
+    if (w->index == 0) load_open_tickers();
 
     while (now_is(RUN)) {
         handle_connections(w->p, gt_nanotime(sched) + 20 * MS + (int64_t)rng_below(&me->rng, 60 * MS));
         if (rng_next(&me->rng) % 32 == 0) be_stuck(gt_nanotime(sched) + 5 * MS);
+        if (rng_next(&me->rng) % 16 == 0) load_cut(nconns / 1000, gt_nanotime(sched));
         rest(w->p, gt_nanotime(sched) + 1 * MS + (int64_t)rng_below(&me->rng, 3 * MS));
     }
     while (now_is(DRAIN)) {
@@ -230,7 +231,7 @@ int main(int argc, char **argv) {
     sched = gt_sched_new(&config);
     if (sched == NULL) die("gt_sched_new", gt_last_error());
     int64_t whole = (int64_t)(seconds * 1e9), drain = whole / 8 < SECOND ? whole / 8 : SECOND;
-    int64_t idle = whole / 8 < SECOND ? whole / 8 : SECOND;
+    int64_t idle = whole / 4 < 3 * SECOND ? whole / 4 : 3 * SECOND;
     workers = calloc(nworkers, sizeof *workers);
     if (workers == NULL || tally_new(rng_next(&rng)) == NULL || !load_init(sched, nconns, idle)) abort();
     pthread_barrier_init(&barrier, NULL, (unsigned)nworkers + 2);

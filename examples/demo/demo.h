@@ -81,7 +81,7 @@ static inline uint64_t rng_below(uint64_t *state, uint64_t n) { return (rng_next
 struct load {
     gt_sched *sched;
     uint64_t conns, tickers;
-    int64_t idle_ns; /* a connection's time-out is idle_ns to 2 * idle_ns */
+    int64_t idle_ns; /* the time-outs are from idle_ns to twice that */
 };
 extern struct load load;
 
@@ -89,7 +89,8 @@ bool load_init(gt_sched *s, uint64_t conns, int64_t idle_ns); /* allocates the r
 void load_open(uint64_t from, uint64_t to);                  /* makes the timers of these connections and arms them */
 void load_open_tickers(void);
 void load_touch(int64_t now);                                /* something happens on a random connection */
-void load_odd_jobs(int64_t now);                             /* now and then: a message is sent, a ticker changes its period */
+void load_cut(uint64_t n, int64_t now);                      /* n random connections get a short time-out, as if memory ran low */
+void load_odd_jobs(int64_t now);                             /* now and then a message is sent, a ticker changes its period */
 void load_close(uint64_t from, uint64_t to);                 /* frees the timers of these connections */
 void load_close_tickers(void);
 

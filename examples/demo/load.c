@@ -256,8 +256,10 @@ static void arm_conn(struct conn *c, int64_t when) {
     else arm(&c->r, when, 0, on_timeout, c);
 }
 
-static int64_t some_timeout(int64_t now) {
-    return now + load.idle_ns + (int64_t)(rng_next(&me->rng) % (uint64_t)load.idle_ns);
+/* Each connection has a time-out of its own that does not change, so a push is always to later. */
+static int64_t timeout_of(struct conn *c, int64_t now) {
+    uint64_t index = (uint64_t)(c - conns);
+    return now + load.idle_ns + (int64_t)(rng_next(&index) % (uint64_t)load.idle_ns);
 }
 
 /* The peer is gone: free the timer (armed or not) and start a new connection in its place. */
@@ -265,7 +267,7 @@ static void reconnect(struct conn *c, int64_t now) {
     free_timer(&c->r);
     new_timer(c);
     c->r.stalled = false;
-    arm_conn(c, some_timeout(now));
+    arm_conn(c, timeout_of(c, now));
 }
 
 static void on_timeout(void *arg, uintptr_t seq, int64_t delay) {
@@ -277,7 +279,7 @@ static void on_timeout(void *arg, uintptr_t seq, int64_t delay) {
         switch (rng_next(&me->rng) & 3) {
         case 0: reconnect(c, now); break;                 /* frees its own timer inside its own callback */
         case 1: break;                                    /* stays quiet until some thread comes by */
-        default: arm_conn(c, some_timeout(now)); break;   /* re-arms itself */
+        default: arm_conn(c, timeout_of(c, now)); break;   /* re-arms itself */
         }
     }
     unlock(&c->r);
@@ -293,16 +295,23 @@ void load_touch(int64_t now) {
         reconnect(c, now);
     } else if (dice < 32) { /* the connection no longer wants a time-out, for now */
         stop(&c->r);
-    } else if (dice < 36) { /* a short time-out, for one answer */
-        arm_conn(c, now + 5 * MS + (int64_t)rng_below(&me->rng, 45 * MS));
-    } else if (dice < 44 && with_session(c)) { /* another user logs in: a new arg, the old one is dropped */
+    } else if (dice < 40 && with_session(c)) { /* another user logs in: a new arg, the old one is dropped */
         new_session(c);
-        arm_conn(c, some_timeout(now));
+        arm_conn(c, timeout_of(c, now));
     } else { /* data came: push the time-out */
-        arm_conn(c, some_timeout(now));
-        c->r.stalled = dice < 52;
+        arm_conn(c, timeout_of(c, now));
+        c->r.stalled = dice < 48;
     }
     unlock(&c->r);
+}
+
+void load_cut(uint64_t n, int64_t now) {
+    while (n-- > 0) {
+        struct conn *c = &conns[rng_below(&me->rng, load.conns)];
+        lock(&c->r);
+        if (!c->r.stalled) arm_conn(c, now + 5 * MS + (int64_t)rng_below(&me->rng, 45 * MS));
+        unlock(&c->r);
+    }
 }
 
 /* ---- tickers ---- */
@@ -344,6 +353,10 @@ void load_open_tickers(void) {
 static void change_ticker(int64_t now) {
     struct ticker *k = &tickers[rng_below(&me->rng, load.tickers)];
     lock(&k->r);
+    if (k->r.timer == NULL) { /* not made yet */
+        unlock(&k->r);
+        return;
+    }
     k->period = some_period();
     arm(&k->r, now + k->period, k->period, on_tick, k);
     if (k->r.behind != 0) { /* a periodic arming is pending until it is stopped: the call must return 1 */
@@ -418,7 +431,7 @@ void load_open(uint64_t from, uint64_t to) {
     for (uint64_t i = from; i < to; i++) {
         lock(&conns[i].r);
         new_timer(&conns[i]);
-        arm_conn(&conns[i], some_timeout(gt_nanotime(load.sched)));
+        arm_conn(&conns[i], timeout_of(&conns[i], gt_nanotime(load.sched)));
         unlock(&conns[i].r);
     }
 }

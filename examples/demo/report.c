@@ -175,15 +175,15 @@ static void inside_table(const struct result *r) {
 
 /* ---- lateness ---- */
 
-#define ROWS_MAX 20
+#define ROWS_MAX 18
 
 struct row {
     int64_t from, to; /* to: 0 for no limit */
     uint64_t count;
 };
 
-/* Joins the library's buckets to rows of at least a factor of two; returns how many. */
-static int join_buckets(const struct result *r, struct row rows[ROWS_MAX], uint64_t *total) {
+/* Joins the library's buckets to rows of at least this factor; returns how many rows it takes. */
+static int join_buckets(const struct result *r, int factor, struct row rows[ROWS_MAX], uint64_t *total) {
     int first = 0, last = r->late_buckets - 1, n = 0;
     *total = 0;
     while (last > 0 && r->late_counts[last] == 0) last--;
@@ -191,8 +191,10 @@ static int join_buckets(const struct result *r, struct row rows[ROWS_MAX], uint6
     for (int b = first; b <= last; b++) {
         int64_t from = gt_lateness_bound((uint32_t)b);
         int64_t to = b + 1 < r->late_buckets ? gt_lateness_bound((uint32_t)b + 1) : 0;
-        bool new_row = n == 0 || from >= 2 * (rows[n - 1].from > 250 ? rows[n - 1].from : 250);
-        if (new_row && n < ROWS_MAX) rows[n++] = (struct row){.from = from};
+        if (n == 0 || from >= factor * (rows[n - 1].from > 250 ? rows[n - 1].from : 250)) {
+            if (n == ROWS_MAX) return n + 1;
+            rows[n++] = (struct row){.from = from};
+        }
         rows[n - 1].to = to;
         rows[n - 1].count += r->late_counts[b];
         *total += r->late_counts[b];
@@ -212,7 +214,8 @@ static int64_t quantile(const uint64_t sum[LATE_BUCKETS], uint64_t total, double
 static void lateness(const struct result *r) {
     struct row rows[ROWS_MAX];
     uint64_t total, most = 1, own_total = 0;
-    int n = join_buckets(r, rows, &total), width = columns();
+    int n = ROWS_MAX + 1, width = columns();
+    for (int factor = 2; n > ROWS_MAX; factor *= 2) n = join_buckets(r, factor, rows, &total);
     printf("\nLateness: from the time asked for to the time at which the pass judged it due, %s firings\n",
            grouped(total));
     for (int i = 0; i < n; i++)

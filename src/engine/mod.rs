@@ -39,8 +39,9 @@ pub(crate) trait Procs: Sync {
     fn now(&self) -> i64;
     /// The timers of the P with this index; it may be dead, but it is there.
     fn timers(&self, p: u32) -> &Timers;
-    /// The P for an arming that names none. It may die before it is locked.
-    fn pick(&self) -> &Timers;
+    /// The P for an arming that names none: the caller's own, else the one that the timer
+    /// was on last (0: none), else one that is chosen. It may die before it is locked.
+    fn pick(&self, last: u32) -> &Timers;
     /// Calls the wake hook for a P, unless it is dead. No lock is held.
     fn wake(&self, p: &Timers, when: i64);
     /// Says in the timerp_mask whether a P has timers. P's lock held.

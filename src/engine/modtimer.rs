@@ -11,7 +11,7 @@ use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, Tim
 use super::timers::Timers;
 use super::{ArgRef, Counter, Procs, Undo, cleantimers};
 use crate::error::{Error, Result};
-use crate::sync::Ordering;
+use crate::sync::{Backoff, Ordering};
 use std::ffi::c_void;
 
 /// What to arm a timer with.
@@ -207,7 +207,7 @@ fn change<S: Procs>(
         l.unlock(state);
         return Err(e);
     }
-    let tm = s.timers(l.p);
+    let tm = s.timers(l.p());
     let (done, lowered) = change_locked(s, t, l, tm, arm, spare);
     if lowered {
         tm.note_lowered(s, arm.when);
@@ -280,15 +280,15 @@ fn insert_pinned<'a, S: Procs>(
     spare: &mut Option<ArgRef>,
     wake: &mut Option<(&'a Timers, i64)>,
 ) -> std::result::Result<Option<Done>, Retry> {
-    let tm = on.unwrap_or_else(|| s.pick());
+    let mut tm = on.unwrap_or_else(|| s.pick(t.last_p()));
     let mut h = tm.lock(s);
-    if h.dead {
-        // It was freed while we waited for its lock. Choose again.
-        return if on.is_some() {
-            Err(Error::Stale.into())
-        } else {
-            Ok(None)
-        };
+    let mut backoff = Backoff::new();
+    while h.dead {
+        // It was freed before we had its lock. Choose again.
+        drop(h);
+        backoff.snooze(s.host());
+        tm = s.pick(0);
+        h = tm.lock(s);
     }
     cleantimers(&mut h);
     clean_tail(&mut h);
@@ -303,7 +303,7 @@ fn insert_pinned<'a, S: Procs>(
     #[cfg(not(all(gt_loom, gt_mutant = "no_second_check")))]
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
-        let home = s.timers(l.p);
+        let home = s.timers(l.p());
         let (done, lowered) = change_locked(s, t, l, home, arm, spare);
         if lowered {
             *wake = Some((home, arm.when));
@@ -315,7 +315,7 @@ fn insert_pinned<'a, S: Procs>(
         return Err(e.into());
     }
     let done = write(s, t, &mut l, arm, spare);
-    l.p = tm.index;
+    l.set_p(tm.index);
     l.key = arm.when;
     l.set_stamp(0);
     h.insert(arm.when, t);
@@ -336,7 +336,7 @@ fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
     }
     l.when = 0;
     l.set_stamp(0);
-    s.timers(l.p).add_deleted();
+    s.timers(l.p()).add_deleted();
     s.block().add(Counter::Stopped, 1);
     true
 }
@@ -369,7 +369,7 @@ pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<
         return Ok(free_locked(s, t, l));
     }
     stop_locked(s, &mut l);
-    let tm = s.timers(l.p);
+    let tm = s.timers(l.p());
     l.unlock(State::Modified);
     if tm.owes_sweep() {
         sweep_over_bound(s, tm);
@@ -397,7 +397,7 @@ pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> R
 /// argument.
 fn finish_stop<S: Procs>(s: &S, l: Locked<'_>, boxed: Option<ArgRef>) {
     let in_heap = l.state != State::Removed;
-    let tm = s.timers(l.p);
+    let tm = s.timers(l.p());
     let state = stopped_state(&l);
     l.unlock(state);
     if in_heap && tm.owes_sweep() {

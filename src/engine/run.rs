@@ -123,7 +123,7 @@ impl<'a, S: Procs> Pass<'a, S> {
         let s = self.s;
         let h = self.h();
         let delay = now - l.key;
-        if delay < 0 || l.key != l.when || l.p != h.tm.index {
+        if delay < 0 || l.key != l.when || l.p() != h.tm.index {
             s.block().add(Counter::Early, (delay < 0) as u64);
             badtimer(s, t, if delay < 0 { Rule::Early } else { Rule::Key });
         }

@@ -28,7 +28,7 @@ struct Chunk {
     owner: *const c_void,
     no: u32,
     _pad: [u32; 13],
-    /// Raised, under the timer's lock, when the timer is freed. Starts at 1.
+    /// 0: never used. Then 1, and raised, under the timer's lock, when it is freed.
     generations: [AtomicU32; SLOTS],
     timers: [Timer; SLOTS],
 }
@@ -148,7 +148,10 @@ impl Slab {
         }
         let index = (inner.chunks - 1) << SLOT_BITS | inner.used as u32;
         inner.used += 1;
-        self.at(index).ok_or(Error::Fault)
+        let t = self.at(index).ok_or(Error::Fault)?;
+        let (chunk, slot) = locate(t);
+        chunk.generations[slot].store(1, Ordering::Relaxed);
+        Ok(t)
     }
 
     fn new_chunk(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<()> {
@@ -182,9 +185,6 @@ impl Slab {
             p.write_bytes(0, 1);
             (*p.as_ptr()).owner = owner;
             (*p.as_ptr()).no = inner.chunks;
-            for g in &(*p.as_ptr()).generations {
-                g.store(1, Ordering::Relaxed);
-            }
         }
         #[cfg(feature = "checked")]
         checked::add(p.as_ptr() as usize);
@@ -210,7 +210,12 @@ impl Slab {
 
     /// The timer of an id, and the generation that the id names. Any number may be asked for.
     pub(crate) fn find(&self, id: u64) -> Option<(TimerRef, u32)> {
-        Some((self.at((id >> 32) as u32)?, id as u32))
+        let generation = id as u32;
+        if generation == 0 {
+            None
+        } else {
+            Some((self.at((id >> 32) as u32)?, generation))
+        }
     }
 
     /// Takes a timer back. Its generation was raised when it was freed; one that would

@@ -77,19 +77,19 @@ pub(crate) struct Fields {
     /// The argument itself, or with HAS_DROP the box that counts its users.
     pub arg: *mut c_void,
     pub seq: usize,
-    /// Index of the P whose heap points here. Stays while an entry does; changed under
-    /// the locks of the P and of the timer.
-    pub p: u32,
-    /// The next free node, while this one is free (slab lock).
-    pub link: u32,
 }
 
-/// A timer. `status` is read without the lock (it is the lock); `refs` likewise.
+/// A timer. `status` is read without the lock (it is the lock); so is `refs`.
 #[repr(C, align(64))]
 pub(crate) struct Timer {
     status: AtomicU32,
     pub(crate) refs: AtomicU32,
     fields: Guarded<Fields>,
+    /// Index of the P whose heap points here, or did last. Changed under the locks of that
+    /// P and of the timer; who reads it without them has only a hint.
+    p: AtomicU32,
+    /// The next free timer, while this one is free. Slab's lock.
+    link: Guarded<u32>,
 }
 
 #[cfg(not(gt_loom))]
@@ -115,10 +115,15 @@ impl Timer {
                 f: None,
                 arg: std::ptr::null_mut(),
                 seq: 0,
-                p: 0,
-                link: 0,
             }),
+            p: AtomicU32::new(0),
+            link: Guarded::new(0),
         }
+    }
+
+    /// The P that it was on last, for an arming from a thread that has none; 0: none.
+    pub(crate) fn last_p(&self) -> u32 {
+        self.p.load(Ordering::Relaxed)
     }
 
     /// The state at this moment; Locked while somebody works on the timer.
@@ -191,9 +196,8 @@ impl Timer {
             f: Some(f),
             arg,
             seq: 0,
-            p: 0,
-            link: 0,
         };
+        self.p.store(0, Ordering::Relaxed);
         self.refs.store(1, Ordering::Relaxed);
         l.word = flags;
         l.unlock(State::Removed);
@@ -215,8 +219,8 @@ impl Timer {
     /// The node is free, and the caller holds the slab's lock.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn link(&self) -> &mut u32 {
-        // SAFETY: the caller's promise; who locks a free node by a stale id reads flags only.
-        unsafe { &mut self.fields.get().link }
+        // SAFETY: the caller's promise.
+        unsafe { self.link.get() }
     }
 }
 
@@ -259,6 +263,18 @@ impl Locked<'_> {
 
     pub(crate) fn clear(&mut self, flag: u32) {
         self.word &= !flag;
+    }
+
+    /// The P whose heap the timer is in, or was in last.
+    #[inline(always)]
+    pub(crate) fn p(&self) -> u32 {
+        self.t.p.load(Ordering::Relaxed)
+    }
+
+    /// The timer goes to another P's heap. The locks of both are held.
+    #[inline(always)]
+    pub(crate) fn set_p(&mut self, p: u32) {
+        self.t.p.store(p, Ordering::Relaxed);
     }
 
     /// The pass in which the timer was re-armed for a time already due; 0: none.

@@ -50,7 +50,7 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
             let l = e.t.lock(h.s.host());
             let broken = if l.state == State::Removed {
                 Some(Rule::State)
-            } else if l.p != h.tm.index {
+            } else if l.p() != h.tm.index {
                 Some(Rule::Owner)
             } else if l.key != e.when || (l.state == State::Waiting && l.when != l.key) {
                 Some(Rule::Key)

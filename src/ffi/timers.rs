@@ -131,7 +131,8 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
 
 /// Arms a timer that is not armed: f at `when`, then, if `period` is not 0, every
 /// `period` nanoseconds. A `when` in the past is due at once; at GT_MAX_WHEN it never
-/// fires. It goes to the P that the thread is bound to, or else to one that is chosen.
+/// fires. It goes to the P that the thread is bound to, else to the one that the timer
+/// was on last, else to one that is chosen.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: 0, GT_EALREADY (it is armed), GT_EINVAL (NULL, when <= 0, period < 0),

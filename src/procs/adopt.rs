@@ -32,7 +32,7 @@ pub(crate) fn move_timers(s: &Sched, to: &P, from: &P) -> Result<(usize, i64)> {
             continue;
         }
         l.key = l.when;
-        l.p = to.index;
+        l.set_p(to.index);
         l.set_stamp(0);
         first = first.min(l.when);
         dst.insert(l.when, e.t);
@@ -68,6 +68,8 @@ pub(crate) fn adopt_timers(to: &P, from: &P) -> Result<usize> {
     if first != MAX_WHEN {
         to.note_lowered(s, first);
     }
+    to.update_fd();
+    from.update_fd();
     result
 }
 

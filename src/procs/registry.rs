@@ -258,17 +258,22 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
     let orphan = r.orphan();
     let orphans_were_dead = orphan.is_dead();
     orphan.set_dead(true);
-    while orphan.num_timers() > 0 {
-        if let Err(e) = move_timers(s, p, orphan) {
-            // Back to how it was; what has moved moves back, for which there is room.
-            while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
-            orphan.set_dead(orphans_were_dead);
-            p.set_dead(true);
-            p.release_heap(s.host());
-            p.refs.store(0, Ordering::Relaxed);
-            r.recycle(p);
-            return Err(e);
-        }
+    let mut moved = p
+        .lock(s)
+        .heap
+        .reserve(s.host(), orphan.num_timers() as usize);
+    while moved.is_ok() && orphan.num_timers() > 0 {
+        moved = move_timers(s, p, orphan).map(|_| ());
+    }
+    if let Err(e) = moved {
+        // Back to how it was; what has moved moves back, for which there is room.
+        while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
+        orphan.set_dead(orphans_were_dead);
+        p.set_dead(true);
+        p.release_heap(s.host());
+        p.refs.store(0, Ordering::Relaxed);
+        r.recycle(p);
+        return Err(e);
     }
     s.add_ref();
     r.change_list(|list| {
@@ -314,6 +319,8 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
             .map_or(r.orphan(), |&i| r.p(i))
     };
     let last = to.index == 0;
+    // Room for all before the first one moves: out of memory changes nothing.
+    to.lock(s).heap.reserve(s.host(), p.num_timers() as usize)?;
     // From here on nobody inserts into p; those who look for a P find another one.
     r.change_list(|list| list.retain(|&i| i != p.index));
     if last {

@@ -408,10 +408,15 @@ impl Procs for Sched {
         self.registry.p(p)
     }
 
-    fn pick(&self) -> &Timers {
-        match tls::bound_p(self) {
-            Some(p) => p,
-            None => self.registry.choose(),
+    fn pick(&self, last: u32) -> &Timers {
+        if let Some(p) = tls::bound_p(self) {
+            return p;
+        }
+        let p = self.registry.p(last);
+        if last != 0 && !p.is_dead() {
+            p
+        } else {
+            self.registry.choose()
         }
     }
 
