@@ -104,7 +104,7 @@ impl Heap {
     /// Makes room for `n` more entries, so that adding them cannot fail.
     #[inline]
     pub(crate) fn reserve(&mut self, host: &Host, n: usize) -> Result<()> {
-        if ROOT + self.total() + n <= self.slots {
+        if n == 0 || ROOT + self.total() + n <= self.slots {
             Ok(())
         } else {
             self.grow(host, n)

@@ -17,7 +17,8 @@ pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, Histogram};
 pub(crate) use modtimer::{
-    Arm, deltimer, detach, look, modtimer, release_node, shutdown_timer, stop_for_good, timer_free,
+    Arm, deltimer, detach, modtimer, release_node, shutdown_timer, stop_for_good, timer_free,
+    timer_status, timer_when,
 };
 pub(crate) use run::{Checked, check_timers, end_lost_runs, runtimer, take_lost_runs};
 #[cfg(feature = "checked")]

@@ -490,11 +490,21 @@ pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
     }
 }
 
-/// State and `when` of a timer, if the caller may still look at it.
-pub(crate) fn look<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<(State, i64)> {
+/// The state of a timer at this moment, without its lock: Locked is a state too.
+pub(crate) fn timer_status<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<State> {
+    let word = t.flags();
+    let dead = word & FREED != 0 || (id.is_none() && word & DETACHED != 0);
+    if dead || id.is_some_and(|generation| s.generation(t) != generation) {
+        return Err(Error::Stale);
+    }
+    Ok(State::of(word))
+}
+
+/// When a timer will fire; 0: it is not armed.
+pub(crate) fn timer_when<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let l = t.lock(s.host());
-    let seen = check_alive(s, t, &l, id).map(|()| (l.state, l.when));
+    let when = check_alive(s, t, &l, id).map(|()| l.when);
     let state = l.state;
     l.unlock(state);
-    seen
+    when
 }

@@ -368,7 +368,7 @@ pub unsafe extern "C" fn gt_timer_status(t: *mut gt_timer) -> c_int {
 }
 
 pub(super) fn status(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i32> {
-    engine::look(s, t, id).map(|(state, _)| state as i32)
+    engine::timer_status(s, t, id).map(|state| state as i32)
 }
 
 /// When a timer will fire: what was asked for.
@@ -389,7 +389,7 @@ pub unsafe extern "C" fn gt_timer_when(t: *mut gt_timer) -> i64 {
 }
 
 pub(super) fn when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
-    engine::look(s, t, id).map(|(_, when)| when)
+    engine::timer_when(s, t, id)
 }
 
 /// A number for the timer, for callers who cannot track lifetimes. It may be used at any
@@ -404,7 +404,8 @@ pub(super) fn when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_id(t: *mut gt_timer) -> u64 {
     // SAFETY: the caller's promise.
-    let id = unsafe { timer(t) }.and_then(|(t, s)| engine::look(s, t, None).map(|_| engine::id(t)));
+    let id = unsafe { timer(t) }
+        .and_then(|(t, s)| engine::timer_status(s, t, None).map(|_| engine::id(t)));
     id.unwrap_or_else(|e| {
         procs::hot().last_error.set(e.code());
         0
