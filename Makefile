@@ -206,7 +206,7 @@ model: ## run the loom models, and the mutations with which a model must fail
 	$(need_cargo)
 	@CARGO="$(CARGO)" TARGET="$(TARGET)" sh ctests/model.sh
 
-sanitize: ## ASan and valgrind over the C tests, TSan over the threaded ones
+sanitize: ## the C tests under ASan, TSan and valgrind (needs nightly Rust and valgrind)
 	@set -e; for c in asan tsan valgrind; do $(MAKE) --no-print-directory $$c; done
 	@echo "make sanitize: all passed"
 
@@ -216,19 +216,20 @@ asan:
 	$(need_nightly)
 	@$(MAKE) --no-print-directory $(B)/asan/ctests
 	@echo "ctests, AddressSanitizer:"
-	@GT_TEST_SLOW=8 ASAN_OPTIONS=abort_on_error=0 $(B)/asan/ctests $(TESTS)
+	@GT_TEST_SLOW=4 $(B)/asan/ctests $(TESTS)
 
 tsan:
 	$(need_nightly)
 	@$(MAKE) --no-print-directory $(B)/tsan/ctests
 	@echo "ctests, ThreadSanitizer:"
-	@GT_TEST_SLOW=20 TSAN_OPTIONS=halt_on_error=1 $(B)/tsan/ctests $(or $(TESTS),$(PLOOPS))
+	@GT_TEST_SLOW=8 TSAN_OPTIONS=halt_on_error=1 $(B)/tsan/ctests $(TESTS)
 
 valgrind: $(B)/ctests
 	$(need_valgrind)
 	@echo "ctests, valgrind:"
-	@GT_TEST_SLOW=40 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
-		--errors-for-leak-kinds=definite --fair-sched=yes $(B)/ctests $(TESTS)
+	@GT_TEST_SLOW=20 valgrind -q --error-exitcode=99 --fair-sched=yes --suppressions=ctests/valgrind.supp \
+		--leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+		$(B)/ctests $(TESTS)
 
 # ---- install -------------------------------------------------------------------------------
 

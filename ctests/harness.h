@@ -1,5 +1,5 @@
 /* The test harness of ctests: tests that register themselves, checks that print both
- * operands, and a few helpers on scheds. harness.c holds the runner and main().
+ * operands, and a few functions on scheds. harness.c holds the runner and main().
  *
  * A test is written like this:
  *

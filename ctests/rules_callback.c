@@ -158,7 +158,12 @@ static void free_p_run(void *arg, uintptr_t seq, int64_t delay)
     (void)delay;
     a->runs++;
     if (a->p != NULL) {
+        gt_p *n;
+
         CHECK_EQ(gt_p_free(a->p), 0);
+        n = new_p(a->s);
+        CHECK(n != a->p);                  /* the pass is still on that one */
+        free_p(n);
         a->p = NULL;
     }
 }

@@ -478,3 +478,33 @@ TEST(trap_resets_back_and_forth_make_every_check_scan, 30)
     free_p(p);
     close_sched(s);
 }
+
+/* Catches: a time-out that is put off lowers the earliest modified time too, and so has the heap
+ * scanned when the later time comes. Put off for ever before they are due, as time-outs are, all
+ * of them together cost no scan: each entry is put right when it comes up. */
+TEST(trap_resets_to_later_schedule_scans, 30)
+{
+    enum { N = 300 };
+    static struct counter c[N];
+    gt_timer *t[N];
+    gt_sched *s = virtual_sched();
+    gt_p *p = new_p(s);
+    uint64_t scans;
+
+    for (int i = 0; i < N; i++) {
+        t[i] = new_timer(s, &c[i]);
+        CHECK_EQ(gt_addtimer_on(p, t[i], T0 + 1000 + i, 0), 0);
+    }
+    scans = get_stats(s).scans;
+    for (int64_t now = T0; now < T0 + 20000; now += 100) {
+        for (int i = 0; i < N; i++)
+            CHECK_EQ(gt_resettimer(t[i], now + 1000 + i, 0), 1);
+        CHECK_EQ(check_at(p, now), 0);
+    }
+    CHECK_EQ(get_stats(s).scans, scans);
+    for (int i = 0; i < N; i++)
+        CHECK_EQ(gt_timer_free(t[i]), 1);
+    check_conserved(s);
+    free_p(p);
+    close_sched(s);
+}

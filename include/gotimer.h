@@ -210,16 +210,6 @@
 #define GT_TIMER_LOCKED 3
 
 /**
- * Where the virtual clock starts: 2000-01-01 00:00:00 UTC, as in Go's testing/synctest.
- */
-#define VIRTUAL_EPOCH 946684800000000000
-
-/**
- * Why a call was refused. A refused call changed nothing.
- */
-typedef struct Error Error;
-
-/**
  * A P: the right to run timers, with a heap of them. At most one thread is bound to it.
  */
 typedef struct gt_p gt_p;
@@ -410,8 +400,6 @@ typedef struct {
  * throw.
  */
 typedef void (*gt_drop_func)(void *arg);
-
-
 
 #ifdef __cplusplus
 extern "C" {
@@ -935,7 +923,8 @@ int gt_timer_free(gt_timer *t);
 /**
  * Arms a timer that is not armed: f at `when`, then, if `period` is not 0, every
  * `period` nanoseconds. A `when` in the past is due at once; at GT_MAX_WHEN it never
- * fires. It goes to the P that the thread is bound to, or else to one that is chosen.
+ * fires. It goes to the P that the thread is bound to, else to the one that the timer
+ * was on last, else to one that is chosen.
  *
  * Threads: any. Callback: yes.
  * Returns: 0, GT_EALREADY (it is armed), GT_EINVAL (NULL, when <= 0, period < 0),

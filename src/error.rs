@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs)]
-pub enum Error {
+pub(crate) enum Error {
     NoMem,
     Fault,
     Busy,
@@ -25,7 +25,7 @@ pub enum Error {
 impl Error {
     /// The number that the C API returns: minus the errno of the same meaning, where
     /// there is one; none is -1, which gt_runtimer uses for "the heap is empty".
-    pub const fn code(self) -> i32 {
+    pub(crate) const fn code(self) -> i32 {
         match self {
             Error::NoMem => -12,
             Error::Fault => -14,
@@ -44,7 +44,7 @@ impl Error {
     }
 
     /// All of them, for gt_strerror.
-    pub const ALL: [Error; 13] = [
+    pub(crate) const ALL: [Error; 13] = [
         Error::NoMem,
         Error::Fault,
         Error::Busy,
@@ -61,7 +61,7 @@ impl Error {
     ];
 
     /// Name and meaning, NUL-terminated for C.
-    pub const fn text(self) -> &'static std::ffi::CStr {
+    pub(crate) const fn text(self) -> &'static std::ffi::CStr {
         match self {
             Error::NoMem => c"GT_ENOMEM: out of memory",
             Error::Fault => c"GT_EFAULT: not a handle of this library",
@@ -89,4 +89,4 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The result of a call that may be refused.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

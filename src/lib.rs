@@ -9,6 +9,9 @@
 //! | `host` | hooks and clocks |
 //! | `sync` | the lock order, the lock, and the choice between std and loom |
 
+// The models use only a part of what is here.
+#![cfg_attr(gt_loom, allow(dead_code, unused_imports))]
+
 mod engine;
 mod error;
 #[cfg(not(gt_loom))]

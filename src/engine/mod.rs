@@ -30,6 +30,8 @@ pub(crate) use sweep::trim;
 pub(crate) use timer::{FREED, Func, MAX_WHEN, State, Timer, TimerRef};
 pub(crate) use timers::{Held, Timers};
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
+#[cfg(gt_loom)]
+pub(crate) use {sweep::sweep, timer::HAS_DROP};
 
 use crate::host::Host;
 

@@ -455,10 +455,19 @@ impl<S: Procs> DerefMut for Held<'_, S> {
 impl<S: Procs> Drop for Held<'_, S> {
     #[inline]
     fn drop(&mut self) {
-        if self.tm.owes_sweep() && !self.no_sweep {
-            sweep::sweep(self);
+        loop {
+            let may_sweep = !self.no_sweep;
+            if may_sweep && self.tm.owes_sweep() {
+                sweep::sweep(self);
+            }
+            self.publish();
+            self.tm.lock.unlock_as(self.rank);
+            // Those who stopped timers meanwhile found the lock held and left the sweep to
+            // us: look again. The lock was free in between.
+            let again = may_sweep && self.rank == rank::TIMERS && self.tm.owes_sweep();
+            if !again || !self.tm.lock.try_lock() {
+                return;
+            }
         }
-        self.publish();
-        self.tm.lock.unlock_as(self.rank);
     }
 }

@@ -8,7 +8,7 @@ use super::Host;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Where the virtual clock starts: 2000-01-01 00:00:00 UTC, as in Go's testing/synctest.
-pub const VIRTUAL_EPOCH: i64 = 946_684_800_000_000_000;
+pub(crate) const VIRTUAL_EPOCH: i64 = 946_684_800_000_000_000;
 
 /// Which clock a sched goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

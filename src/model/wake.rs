@@ -1,0 +1,134 @@
+//! adjusttimers against modtimer against who asks for the wake time: nobody sleeps past a
+//! timer, nothing is forgotten.
+
+use super::{Mini, model};
+use crate::engine::{adjusttimers, check_timers};
+use loom::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Somebody asks, and is told 100.
+fn told_100() -> Arc<Mini> {
+    let mini = Mini::new(2, false);
+    mini.arm(0, 100).unwrap();
+    assert_eq!(mini.p().wake_time(), 100);
+    mini.wakes.store(0, Ordering::SeqCst);
+    mini
+}
+
+/// Timer 0 was re-armed from 100 to 10, and the P's owner does not know yet.
+fn modified_to_10() -> Arc<Mini> {
+    let mini = told_100();
+    mini.arm(0, 10).unwrap();
+    mini
+}
+
+/// Timer 1 was re-armed from 100 to 5; timer 0 is at 100.
+fn other_modified_to_5() -> Arc<Mini> {
+    let mini = told_100();
+    mini.arm(1, 100).unwrap();
+    mini.arm(1, 5).unwrap();
+    mini
+}
+
+fn ask(mini: &Mini) -> i64 {
+    mini.p().wake_time()
+}
+
+fn arm_0_at_10(mini: &Mini) -> i64 {
+    mini.arm(0, 10).unwrap() as i64
+}
+
+fn adjust(mini: &Mini) -> i64 {
+    let mut h = mini.p().lock(mini);
+    adjusttimers(&mut h, 0, true);
+    0
+}
+
+fn check_at_50(mini: &Mini) -> i64 {
+    check_timers(mini, mini.p(), 50).ran as i64
+}
+
+/// Who asks is told the earlier time, or is woken.
+fn told_or_woken(mini: &Mini, told: i64) {
+    let woken = mini.wakes.load(Ordering::SeqCst) > 0;
+    assert!(
+        told != 0 && told <= 10 || woken,
+        "sleeps until {told}, and nobody wakes him"
+    );
+}
+
+#[test]
+fn model_modtimer_against_a_wake_time_query() {
+    model(told_100, [arm_0_at_10, ask], |mini, [_, told]| {
+        told_or_woken(mini, told);
+        assert_eq!(ask(mini), 10);
+        assert_eq!(mini.check(), 1);
+    });
+}
+
+#[test]
+fn model_insert_against_a_wake_time_query() {
+    model(
+        told_100,
+        [|mini| mini.arm(1, 10).unwrap() as i64, ask],
+        |mini, [_, told]| {
+            told_or_woken(mini, told);
+            assert_eq!(ask(mini), 10);
+            assert_eq!(mini.check(), 2);
+        },
+    );
+}
+
+/// Whoever asks while the heap is being scanned hears of the modified timer.
+#[test]
+fn model_adjust_against_a_wake_time_query() {
+    model(modified_to_10, [adjust, ask], |mini, [_, told]| {
+        assert_eq!(told, 10);
+        assert_eq!(ask(mini), 10);
+        assert_eq!(mini.check(), 1);
+    });
+}
+
+/// A modification behind the scan's back is not forgotten.
+#[test]
+fn model_adjust_against_modtimer() {
+    model(told_100, [adjust, arm_0_at_10], |mini, [_, replaced]| {
+        assert_eq!(replaced, 1);
+        assert_eq!(ask(mini), 10);
+        assert_eq!(mini.check(), 1);
+    });
+}
+
+/// The same, where the modification does not change timer_modified_earliest.
+#[test]
+fn model_adjust_against_modtimer_with_an_earlier_one_noted() {
+    model(other_modified_to_5, [adjust, arm_0_at_10], |mini, _| {
+        assert_eq!(ask(mini), 5);
+        assert_eq!(mini.check(), 2);
+        check_timers(mini, mini.p(), 5);
+        assert_eq!(ask(mini), 10);
+    });
+}
+
+#[test]
+fn model_adjust_against_modtimer_against_a_wake_time_query() {
+    model(
+        told_100,
+        [adjust, arm_0_at_10, ask],
+        |mini, [_, _, told]| {
+            told_or_woken(mini, told);
+            assert_eq!(ask(mini), 10);
+            assert_eq!(mini.check(), 1);
+        },
+    );
+}
+
+/// A pass that runs the timer leaves no wake time behind for a heap that is empty.
+#[test]
+fn model_check_timers_against_modtimer() {
+    model(told_100, [check_at_50, arm_0_at_10], |mini, [ran, _]| {
+        let left = mini.check();
+        assert_eq!(left as i64, 1 - ran);
+        assert_eq!(ask(mini), if left == 1 { 10 } else { 0 });
+    });
+}
