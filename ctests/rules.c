@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 gt_p *new_p(gt_sched *s)
 {
@@ -92,6 +94,42 @@ int wait_at_most(atomic_int *flag, int n, int ms)
         nap_us(20);
     }
     return 1;
+}
+
+/* 1: the thread is in futex(); 0: it is not; -1: cannot be told. */
+static int in_futex(int tid)
+{
+    char path[64], text[32] = "";
+    FILE *f;
+    int ok;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+    f = fopen(path, "r");
+    if (f == NULL)
+        return -1;
+    ok = fgets(text, sizeof text, f) != NULL;
+    fclose(f);
+    if (!ok)
+        return -1;
+    return text[0] >= '0' && text[0] <= '9' && atol(text) == SYS_futex;
+}
+
+int wait_blocked(atomic_int *tid, atomic_int *done, int ms)
+{
+    int64_t limit = mono_now() + ms * MS, blind = mono_now() + 50 * MS;
+    int seen = 0;
+
+    while (mono_now() < limit && (done == NULL || atomic_load(done) == 0)) {
+        int r = atomic_load(tid) == 0 ? 0 : in_futex(atomic_load(tid));
+
+        if (r < 0 && mono_now() > blind)
+            return 1;
+        seen = r == 1 ? seen + 1 : 0;
+        if (seen == 3)
+            return 1;
+        nap_us(seen > 0 ? 300 : 20);
+    }
+    return 0;
 }
 
 /* ---- host hooks ---- */
@@ -317,7 +355,7 @@ static void *hold_p_loop(void *arg)
 struct prober {
     gt_p *p;
     pthread_t thread;
-    atomic_int done;
+    atomic_int tid, done;
 };
 
 static struct prober *stuck;
@@ -326,12 +364,13 @@ static void *probe_loop(void *arg)
 {
     struct prober *b = arg;
 
+    b->tid = gettid();
     CHECK_GE(gt_runtimer(b->p, 1), -1);   /* takes the lock, runs nothing */
     atomic_store(&b->done, 1);
     return NULL;
 }
 
-/* Is p's lock held? A thread that wants it and does not get it within 50 ms says so. */
+/* Is p's lock held? A thread that wants it and sleeps over it says so. */
 static int p_is_held(void *arg)
 {
     struct p_holder *h = arg;
@@ -340,7 +379,7 @@ static int p_is_held(void *arg)
     CHECK(b != NULL);
     b->p = h->p;
     b->thread = thread_start(probe_loop, b);
-    if (!wait_at_most(&b->done, 1, 50)) {
+    if (wait_blocked(&b->tid, &b->done, 60000)) {
         stuck = b;
         return 1;
     }

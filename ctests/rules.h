@@ -31,6 +31,11 @@ void unfill(gt_timer **fill, int n);
 /* Waits until *flag is at least n, for ms milliseconds at most; returns 1 if it was reached. */
 int wait_at_most(atomic_int *flag, int n, int ms);
 
+/* For a thread that has put its gettid() into *tid: waits until it is blocked in a futex, as one
+ * that waits for a lock of the library. Gives up after ms milliseconds, or when *done is set
+ * (NULL: never), and returns 0 then. Where the kernel does not tell, 50 ms must do. */
+int wait_blocked(atomic_int *tid, atomic_int *done, int ms);
+
 /* ---- host hooks ---- */
 
 /* Hooks that count. The on_ functions may be set, changed and cleared at any time. */

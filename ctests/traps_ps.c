@@ -2,6 +2,8 @@
  * wrong implementation that it catches; docs/traps.md has the table. */
 #include "rules.h"
 
+#include <unistd.h>
+
 /* ---- between choosing a P and inserting ---- */
 
 static gt_p *migrate_to;
@@ -340,12 +342,14 @@ struct inserter {
     gt_timer *t;
     pthread_t thread;
     int result;
+    atomic_int tid;
 };
 
 static void *insert_loop(void *arg)
 {
     struct inserter *a = arg;
 
+    a->tid = gettid();
     a->result = a->p != NULL ? gt_addtimer_on(a->p, a->t, T0 + 10, 0) : gt_addtimer(a->t, T0 + 10, 0);
     return NULL;
 }
@@ -375,15 +379,18 @@ TEST(trap_insert_into_a_p_that_died, 90)
 
         hold_p(&h, p);
         for (int i = 0; i < 4; i++) {
+            int before = i < 2 - round % 3;
+
             if (i == 2 - round % 3) {
-                sleep_ms(20);
                 killer = thread_start(free_loop, p);
                 sleep_ms(20);
             }
-            /* a P may be named only before it is freed */
-            a[i].p = i < 2 - round % 3 && i % 2 == 0 ? p : NULL;
+            memset(&a[i], 0, sizeof a[i]);
+            a[i].p = before && i % 2 == 0 ? p : NULL;      /* named only before it is freed */
             a[i].t = new_timer(s, &c[i]);
             a[i].thread = thread_start(insert_loop, &a[i]);
+            if (before)
+                CHECK_EQ(wait_blocked(&a[i].tid, NULL, 60000), 1);
         }
         sleep_ms(20);
         let_p_go(&h);

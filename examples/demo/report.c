@@ -165,7 +165,7 @@ static void inside_table(const struct result *r) {
     printf("  %-18s %16s  times a sleeping P was told to wake earlier\n", "wakes", grouped(st->wakes));
     printf("  %-18s %16s  times a heap was searched for modified timers\n", "scans", grouped(st->scans));
     printf("  %-18s %16s  dead entries in the heaps at the end\n", "zombies", grouped(st->zombies));
-    printf("  %-18s %16s  dead entries swept\n", "sweeps", grouped(st->sweeps));
+    printf("  %-18s %16s  dead entries swept because there were too many of them\n", "sweeps", grouped(st->sweeps));
     printf("  %-18s %16s  bytes held by the library (%.0f for each timer that lives)\n", "memory", grouped(st->bytes),
            r->audit.live > 0 ? (double)st->bytes / (double)r->audit.live : 0);
     printf("  %-18s %16s  kilobytes, the whole process at its peak\n", "process", grouped((uint64_t)u.ru_maxrss));

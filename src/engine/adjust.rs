@@ -83,7 +83,7 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
     if !force && (earliest == 0 || earliest > now) {
         return;
     }
-    #[cfg(not(all(gt_loom, gt_mutant = "clear_after_scan")))]
+    #[cfg(not(gt_mutant = "clear_after_scan"))]
     h.tm.fold_modified_earliest();
     h.s.block().add(Counter::Scans, 1);
     let mut changed = false;
@@ -125,7 +125,7 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
             _ => badtimer(h.s, t, Rule::State),
         }
     }
-    #[cfg(all(gt_loom, gt_mutant = "clear_after_scan"))]
+    #[cfg(gt_mutant = "clear_after_scan")]
     h.tm.fold_modified_earliest();
     if changed {
         h.heap.inittimerheap();

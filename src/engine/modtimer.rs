@@ -233,13 +233,13 @@ fn change_locked<S: Procs>(
     l.set_stamp(tm.stamp_for(arm.when));
     // Only an earlier time needs the owner's attention before the entry comes up. It is
     // noted while the timer is Locked: so a scan that could miss the note sees the timer.
-    #[cfg(not(all(gt_loom, gt_mutant = "lower_after_unlock")))]
+    #[cfg(not(gt_mutant = "lower_after_unlock"))]
     {
         let lowered = arm.when < l.key && tm.update_timer_modified_earliest(arm.when);
         l.unlock(State::Modified);
         (done, lowered)
     }
-    #[cfg(all(gt_loom, gt_mutant = "lower_after_unlock"))]
+    #[cfg(gt_mutant = "lower_after_unlock")]
     {
         let earlier = arm.when < l.key;
         l.unlock(State::Modified);
@@ -300,7 +300,7 @@ fn insert_pinned<'a, S: Procs>(
         l.unlock(state);
         return Err(e);
     }
-    #[cfg(not(all(gt_loom, gt_mutant = "no_second_check")))]
+    #[cfg(not(gt_mutant = "no_second_check"))]
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
         let home = s.timers(l.p());

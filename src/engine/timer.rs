@@ -63,6 +63,18 @@ pub(crate) const DETACHED: u32 = 1 << 7;
 pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
+// The orderings of lock and unlock, and what the models break.
+const LOCK: Ordering = if cfg!(gt_mutant = "lock_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+const UNLOCK: Ordering = if cfg!(gt_mutant = "unlock_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
 /// What the status lock guards.
 #[derive(Debug)]
 #[repr(C)]
@@ -153,7 +165,7 @@ impl Timer {
                 // Acquire: pairs with the release in `unlock`, so the fields are seen whole.
                 if self
                     .status
-                    .compare_exchange(word, locked, Ordering::Acquire, Ordering::Relaxed)
+                    .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
                     .is_ok()
                 {
                     return Locked {
@@ -241,14 +253,7 @@ impl Locked<'_> {
         debug_assert!(state != State::Locked);
         rank::leave(rank::TIMER);
         // Release: what was written to the fields is seen by the next holder.
-        #[cfg(not(all(gt_loom, gt_mutant = "unlock_relaxed")))]
-        self.t
-            .status
-            .store(self.word | state as u32, Ordering::Release);
-        #[cfg(all(gt_loom, gt_mutant = "unlock_relaxed"))]
-        self.t
-            .status
-            .store(self.word | state as u32, Ordering::Relaxed);
+        self.t.status.store(self.word | state as u32, UNLOCK);
         self.host.releasem();
     }
 

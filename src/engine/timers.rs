@@ -236,6 +236,10 @@ impl Timers {
         loop {
             let lower = old == 0 || when < old;
             let new = if lower { when } else { old };
+            #[cfg(gt_mutant = "no_write_if_not_lower")]
+            if !lower {
+                return false;
+            }
             // AcqRel, and a write even where nothing changes: adjusttimers, which clears
             // this word with a read-modify-write after us, then sees the timer Locked.
             match earliest.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
@@ -259,7 +263,7 @@ impl Timers {
             }
             let t0 = first.load(Ordering::Relaxed);
             if t0 == 0 || m < t0 {
-                #[cfg(not(all(gt_loom, gt_mutant = "no_fold")))]
+                #[cfg(not(gt_mutant = "no_fold"))]
                 first.store(m, Ordering::Release);
             }
             // Release: who reads the 0 sees the store above. Acquire: who lowered this
@@ -322,9 +326,9 @@ impl Timers {
             if until <= told {
                 return w;
             }
-            #[cfg(not(all(gt_loom, gt_mutant = "no_second_look")))]
+            #[cfg(not(gt_mutant = "no_second_look"))]
             self.published.told.fetch_max(until, Ordering::AcqRel);
-            #[cfg(all(gt_loom, gt_mutant = "no_second_look"))]
+            #[cfg(gt_mutant = "no_second_look")]
             {
                 self.published.told.fetch_max(until, Ordering::AcqRel);
                 return w;

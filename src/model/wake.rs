@@ -30,6 +30,18 @@ fn other_modified_to_5() -> Arc<Mini> {
     mini
 }
 
+/// Told 100, but by now the timer is at 200, and the owner knows.
+fn told_100_then_later() -> Arc<Mini> {
+    let mini = told_100();
+    mini.arm(0, 200).unwrap();
+    adjust(&mini);
+    mini
+}
+
+fn arm_0_at_150(mini: &Mini) -> i64 {
+    mini.arm(0, 150).unwrap() as i64
+}
+
 fn ask(mini: &Mini) -> i64 {
     mini.p().wake_time()
 }
@@ -44,7 +56,8 @@ fn adjust(mini: &Mini) -> i64 {
     0
 }
 
-fn check_at_50(mini: &Mini) -> i64 {
+fn adjust_and_check_at_50(mini: &Mini) -> i64 {
+    adjust(mini);
     check_timers(mini, mini.p(), 50).ran as i64
 }
 
@@ -123,12 +136,34 @@ fn model_adjust_against_modtimer_against_a_wake_time_query() {
     );
 }
 
+/// The wake time got later, and then earlier again while somebody asks.
+#[test]
+fn model_modtimer_against_the_first_query_of_a_later_wake_time() {
+    model(
+        told_100_then_later,
+        [arm_0_at_150, ask],
+        |mini, [_, told]| {
+            let woken = mini.wakes.load(Ordering::SeqCst) > 0;
+            assert!(
+                told == 150 || woken,
+                "sleeps until {told}, and nobody wakes him"
+            );
+            assert_eq!(ask(mini), 150);
+            assert_eq!(mini.check(), 1);
+        },
+    );
+}
+
 /// A pass that runs the timer leaves no wake time behind for a heap that is empty.
 #[test]
 fn model_check_timers_against_modtimer() {
-    model(told_100, [check_at_50, arm_0_at_10], |mini, [ran, _]| {
-        let left = mini.check();
-        assert_eq!(left as i64, 1 - ran);
-        assert_eq!(ask(mini), if left == 1 { 10 } else { 0 });
-    });
+    model(
+        told_100,
+        [adjust_and_check_at_50, arm_0_at_10],
+        |mini, [ran, _]| {
+            let left = mini.check();
+            assert_eq!(left as i64, 1 - ran);
+            assert_eq!(ask(mini), if left == 1 { 10 } else { 0 });
+        },
+    );
 }
