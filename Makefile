@@ -141,7 +141,7 @@ demo: $(B)/examples/demo ## build and run the demo: a million timers on all core
 $(B)/bench/bench: $(sort $(wildcard bench/*.c bench/*.h)) include/gotimer.h $(LIB)
 	$(need_cc)
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $(filter %.c,$^) -o $@ $(LINK_LIB)
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $(filter %.c,$^) -o $@ $(B)/lib/libgotimer.a $(STATIC_LIBS)
 
 bench: $(B)/bench/bench ## run the benchmark beside its floors (BENCH=--quick for a short run)
 	@$(B)/bench/bench $(BENCH)

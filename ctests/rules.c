@@ -114,12 +114,12 @@ static int in_futex(int tid)
     return text[0] >= '0' && text[0] <= '9' && atol(text) == SYS_futex;
 }
 
-int wait_blocked(atomic_int *tid, atomic_int *done, int ms)
+int wait_blocked(atomic_int *tid, atomic_int *done, int n, int ms)
 {
     int64_t limit = mono_now() + ms * MS, blind = mono_now() + 50 * MS;
     int seen = 0;
 
-    while (mono_now() < limit && (done == NULL || atomic_load(done) == 0)) {
+    while (mono_now() < limit && (done == NULL || atomic_load(done) < n)) {
         int r = atomic_load(tid) == 0 ? 0 : in_futex(atomic_load(tid));
 
         if (r < 0 && mono_now() > blind)
@@ -229,6 +229,7 @@ static void *errand_loop(void *arg)
 {
     struct errand *e = arg;
 
+    e->tid = gettid();
     while (!e->stop) {
         if (e->wanted == e->done) {
             nap_us(20);
@@ -352,46 +353,30 @@ static void *hold_p_loop(void *arg)
     return NULL;
 }
 
-struct prober {
-    gt_p *p;
-    pthread_t thread;
-    atomic_int tid, done;
-};
+static void probe_lock(void *arg) { CHECK_GE(gt_runtimer(arg, 1), -1); }   /* runs nothing */
 
-static struct prober *stuck;
+static void look_only(void *arg) { CHECK_GE(gt_nobarrier_wake_time(arg), 0); }
 
-static void *probe_loop(void *arg)
-{
-    struct prober *b = arg;
-
-    b->tid = gettid();
-    CHECK_GE(gt_runtimer(b->p, 1), -1);   /* takes the lock, runs nothing */
-    atomic_store(&b->done, 1);
-    return NULL;
-}
-
-/* Is p's lock held? A thread that wants it and sleeps over it says so. */
+/* Is p's lock held? A thread that wants it sleeps over it then. And nothing else may be held: a
+ * question that needs no lock of p's is answered (the checked build has a lock for its own). */
 static int p_is_held(void *arg)
 {
     struct p_holder *h = arg;
-    struct prober *b = calloc(1, sizeof *b);
 
-    CHECK(b != NULL);
-    b->p = h->p;
-    b->thread = thread_start(probe_loop, b);
-    if (wait_blocked(&b->tid, &b->done, 60000)) {
-        stuck = b;
-        return 1;
-    }
-    thread_join(b->thread);
-    free(b);
-    return 0;
+    errand_settle(&h->probe);
+    errand_settle(&h->look);
+    errand_run(&h->probe, probe_lock, h->p, 0);
+    if (!wait_blocked(&h->probe.tid, &h->probe.done, h->probe.wanted, 60000))
+        return 0;
+    return errand_run(&h->look, look_only, h->p, 200);
 }
 
 void hold_p(struct p_holder *h, gt_p *p)
 {
     memset(h, 0, sizeof *h);
     h->p = p;
+    errand_start(&h->probe);
+    errand_start(&h->look);
     h->thread = thread_start(hold_p_loop, h);
     freeze_where(h->thread, &h->progress, p_is_held, h);
 }
@@ -401,9 +386,8 @@ void let_p_go(struct p_holder *h)
     atomic_store(&h->stop, 1);
     thaw();
     thread_join(h->thread);
-    thread_join(stuck->thread);
-    free(stuck);
-    stuck = NULL;
+    errand_stop(&h->probe);
+    errand_stop(&h->look);
 }
 
 /* ---- a timer's lock held ---- */
@@ -420,11 +404,20 @@ static void *hold_timer_loop(void *arg)
     return NULL;
 }
 
+static void look_status(void *arg)
+{
+    struct t_holder *h = arg;
+
+    h->status = gt_timer_status(h->t);
+}
+
+/* Asked by another thread: should the stopped one hold some other lock, the answer stays away. */
 static int is_locked(void *arg)
 {
     struct t_holder *h = arg;
 
-    return gt_timer_status(h->t) == GT_TIMER_LOCKED;
+    errand_settle(&h->look);
+    return errand_run(&h->look, look_status, h, 100) && h->status == GT_TIMER_LOCKED;
 }
 
 void hold_timer(struct t_holder *h, gt_timer *t, int64_t when)
@@ -432,6 +425,7 @@ void hold_timer(struct t_holder *h, gt_timer *t, int64_t when)
     memset(h, 0, sizeof *h);
     h->t = t;
     h->when = when;
+    errand_start(&h->look);
     h->thread = thread_start(hold_timer_loop, h);
     freeze_where(h->thread, &h->progress, is_locked, h);
 }
@@ -441,4 +435,5 @@ void let_timer_go(struct t_holder *h)
     atomic_store(&h->stop, 1);
     thaw();
     thread_join(h->thread);
+    errand_stop(&h->look);
 }

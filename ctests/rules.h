@@ -32,9 +32,9 @@ void unfill(gt_timer **fill, int n);
 int wait_at_most(atomic_int *flag, int n, int ms);
 
 /* For a thread that has put its gettid() into *tid: waits until it is blocked in a futex, as one
- * that waits for a lock of the library. Gives up after ms milliseconds, or when *done is set
- * (NULL: never), and returns 0 then. Where the kernel does not tell, 50 ms must do. */
-int wait_blocked(atomic_int *tid, atomic_int *done, int ms);
+ * that waits for a lock of the library. Gives up after ms milliseconds, or when *done is at
+ * least n (NULL: never), and returns 0 then. Where the kernel does not tell, 50 ms must do. */
+int wait_blocked(atomic_int *tid, atomic_int *done, int n, int ms);
 
 /* ---- host hooks ---- */
 
@@ -71,7 +71,7 @@ struct errand {
     pthread_t thread;
     void (*fn)(void *arg);
     void *arg;
-    atomic_int wanted, done, stop;
+    atomic_int wanted, done, stop, tid;
 };
 void errand_start(struct errand *e);
 int errand_run(struct errand *e, void (*fn)(void *arg), void *arg, int ms);
@@ -98,6 +98,7 @@ int frozen_pins(void);
 struct p_holder {
     gt_p *p;
     pthread_t thread;
+    struct errand probe, look;
     atomic_int stop;
     atomic_ulong progress;
 };
@@ -110,7 +111,8 @@ struct t_holder {
     gt_timer *t;
     int64_t when;
     pthread_t thread;
-    atomic_int stop;
+    struct errand look;
+    atomic_int stop, status;
     atomic_ulong progress;
 };
 void hold_timer(struct t_holder *h, gt_timer *t, int64_t when);

@@ -390,7 +390,7 @@ TEST(trap_insert_into_a_p_that_died, 90)
             a[i].t = new_timer(s, &c[i]);
             a[i].thread = thread_start(insert_loop, &a[i]);
             if (before)
-                CHECK_EQ(wait_blocked(&a[i].tid, NULL, 60000), 1);
+                CHECK_EQ(wait_blocked(&a[i].tid, NULL, 0, 60000), 1);
         }
         sleep_ms(20);
         let_p_go(&h);

@@ -1015,7 +1015,7 @@ int gt_deltimer_sync(gt_timer *t);
 
 /**
  * Stops a timer for good: every later arming gives GT_ESHUTDOWN. Its argument is
- * dropped. The handle stays, for gt_timer_free.
+ * dropped. The handle stays, for gt_timer_free; a detached timer, which has none, is freed.
  *
  * Threads: any. Callback: yes.
  * Returns: as gt_deltimer.

@@ -53,7 +53,7 @@ pub(crate) trait Procs: Sync {
     fn hold(&self, p: &Timers);
     /// The counterpart of hold. May be the last thing that happens to the sched.
     fn unhold(&self, p: &Timers);
-    /// A pass over the P has ended: its fd wants a look.
+    /// The P was looked at: its fd, if it has one, wants a look too.
     fn pass_done(&self, p: &Timers);
     /// This thread's counters. Asked for anew after each callback.
     fn block(&self) -> &Block;

@@ -114,13 +114,14 @@ fn check_arm<S: Procs>(
     if arm.add && l.when != 0 {
         return Err(Error::Already.into());
     }
-    if let Some((_, arg, _)) = arm.set {
-        if l.has(HAS_DROP) && spare.is_none() {
-            // SAFETY: locked, and HAS_DROP says that arg is a box.
-            let b = unsafe { ArgRef::from_field(l.arg) };
-            if b.get().arg != arg {
-                return Err(Retry::NeedBox(b.get().drop));
-            }
+    if let Some((_, arg, _)) = arm.set
+        && l.has(HAS_DROP)
+        && spare.is_none()
+    {
+        // SAFETY: locked, and HAS_DROP says that arg is a box.
+        let b = unsafe { ArgRef::from_field(l.arg) };
+        if b.get().arg != arg {
+            return Err(Retry::NeedBox(b.get().drop));
         }
     }
     Ok(())
@@ -168,11 +169,11 @@ fn write<S: Procs>(
             } else {
                 // SAFETY: locked, and HAS_DROP says that arg is a box.
                 let old = unsafe { ArgRef::from_field(l.arg) };
-                if old.get().arg != arg {
-                    if let Some(new) = spare.take() {
-                        l.arg = new.as_field();
-                        old_box = Some(old);
-                    }
+                if old.get().arg != arg
+                    && let Some(new) = spare.take()
+                {
+                    l.arg = new.as_field();
+                    old_box = Some(old);
                 }
             }
         }
@@ -378,13 +379,17 @@ pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<
 }
 
 /// Stops a timer for good: every later arming is refused, and since f can never be
-/// called again, the argument is dropped now (or by the last run under way).
+/// called again, the argument is dropped now (or by the last run under way). A detached
+/// timer, which nobody will free, is freed.
 pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
     let mut l = t.lock(s.host());
     if let Err(e) = check_alive(s, t, &l, id) {
         let state = l.state;
         l.unlock(state);
         return Err(e);
+    }
+    if l.has(DETACHED) {
+        return Ok(free_locked(s, t, l));
     }
     let stopped = stop_locked(s, &mut l);
     let boxed = take_box(&mut l);

@@ -62,10 +62,10 @@ impl<'a, S: Procs> Pass<'a, S> {
         // First: what was stamped in the last pass is not for a later one than this.
         h.begin_pass(now);
         adjusttimers(&mut h, now, false);
-        if s.verifying() {
-            if let Some((rule, t)) = verify_timer_heap(&mut h) {
-                badtimer(s, t, rule);
-            }
+        if s.verifying()
+            && let Some((rule, t)) = verify_timer_heap(&mut h)
+        {
+            badtimer(s, t, rule);
         }
         Pass {
             s,
@@ -342,7 +342,9 @@ pub(crate) fn check_timers<S: Procs>(s: &S, tm: &Timers, now: i64) -> Checked {
     let now = if now == 0 { s.now() } else { now };
     let next = tm.wake_time();
     if (next == 0 || now < next) && !tm.owes_sweep() {
-        // Nothing due and no clean-up owed: no lock is taken.
+        // Nothing due and no clean-up owed: no lock is taken. (An fd that has gone off too
+        // early is set again, or who polls it would spin.)
+        s.pass_done(tm);
         return Checked {
             now,
             poll_until: next,

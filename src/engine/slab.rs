@@ -176,7 +176,7 @@ impl Slab {
             .alloc(CHUNK_BYTES, CHUNK_BYTES)
             .ok_or(Error::NoMem)?
             .cast::<Chunk>();
-        if p.as_ptr() as usize % CHUNK_BYTES != 0 {
+        if !(p.as_ptr() as usize).is_multiple_of(CHUNK_BYTES) {
             host.throw("gotimer: the alloc hook returned memory that is not aligned as asked");
         }
         // SAFETY: fresh memory of a chunk's size. All zero is a valid chunk: its timers
@@ -340,7 +340,7 @@ pub(crate) mod checked {
         chunks().contains(&base)
             && at >= first
             && at < end
-            && (at - first) % size_of::<super::Timer>() == 0
+            && (at - first).is_multiple_of(size_of::<super::Timer>())
     }
 }
 

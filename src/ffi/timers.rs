@@ -312,7 +312,7 @@ pub unsafe extern "C" fn gt_deltimer_sync(t: *mut gt_timer) -> c_int {
 }
 
 /// Stops a timer for good: every later arming gives GT_ESHUTDOWN. Its argument is
-/// dropped. The handle stays, for gt_timer_free.
+/// dropped. The handle stays, for gt_timer_free; a detached timer, which has none, is freed.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: as gt_deltimer.
