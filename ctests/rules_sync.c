@@ -419,7 +419,7 @@ struct moved {
     gt_timer *t;
     gt_p *p;
     atomic_int entered, go, stranger_done;
-    int own, stranger, go_seen;
+    int stranger, go_seen;
 };
 
 static void moved_run(void *arg, uintptr_t seq, int64_t delay)

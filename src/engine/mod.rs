@@ -5,6 +5,8 @@ mod adjust;
 mod argbox;
 mod counters;
 mod heap;
+#[cfg(all(test, not(gt_loom)))]
+mod heap_test;
 mod modtimer;
 mod run;
 mod slab;

@@ -448,10 +448,11 @@ impl Procs for Sched {
     }
 
     fn hold(&self, tm: &Timers) {
-        self.registry
-            .p(tm.index)
-            .refs
-            .fetch_add(1, Ordering::Relaxed);
+        let p = self.registry.p(tm.index);
+        // Relaxed: the caller's handle, or his try_hold, keeps the P.
+        if p.refs.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.host.throw("gotimer: a P was used after gt_p_free");
+        }
     }
 
     fn unhold(&self, tm: &Timers) {
