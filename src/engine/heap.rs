@@ -26,7 +26,6 @@ const ROOT: usize = 3;
 const ALIGN: usize = 64;
 const FIRST: usize = 29;
 /// From this size on, siftdown prefetches the grandchildren: below it they are in cache.
-#[cfg(target_arch = "x86_64")]
 const PREFETCH_FROM: usize = 4096;
 
 #[inline(always)]
@@ -37,6 +36,19 @@ fn child(slot: usize) -> usize {
 #[inline(always)]
 fn parent(slot: usize) -> usize {
     slot / 4 + 2
+}
+
+/// Asks for a cache line ahead of its use. Reads nothing, so any address will do.
+#[inline(always)]
+fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch has no effect that a program can see, and cannot fault.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 pub(crate) struct Heap {
@@ -340,19 +352,21 @@ impl Heap {
     /// The sixteen grandchildren lie on four lines; fetch them while the children are compared.
     #[inline(always)]
     fn prefetch_children(&self, first: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if self.len >= PREFETCH_FROM {
-            let g = child(first);
-            if g < ROOT + self.len {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                for k in 0..4 {
-                    // SAFETY: a prefetch reads nothing and cannot fault, even past the end.
-                    unsafe { _mm_prefetch(self.base.wrapping_add(g + 4 * k).cast(), _MM_HINT_T0) };
-                }
+        let grandchild = child(first);
+        if self.len >= PREFETCH_FROM && grandchild < ROOT + self.len {
+            for line in 0..4 {
+                prefetch(self.base.wrapping_add(grandchild + 4 * line));
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = first;
+    }
+
+    /// The timers that come up next are the new root and its children: fetch them while
+    /// the callback runs.
+    #[inline(always)]
+    pub(crate) fn prefetch_next(&self) {
+        for i in 0..self.len.min(5) {
+            prefetch(self.get(i).t.as_ptr());
+        }
     }
 
     /// Go's inittimerheap: makes a heap of entries in any order.

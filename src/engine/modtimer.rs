@@ -204,8 +204,7 @@ fn change<S: Procs>(
         return Ok(None);
     }
     if let Err(e) = check_arm(s, t, &l, id, arm, spare) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     let tm = s.timers(l.p());
@@ -297,8 +296,7 @@ fn insert_pinned<'a, S: Procs>(
     let room = h.heap.reserve(s.host(), 1);
     let mut l = t.lock(s.host());
     if let Err(e) = check_arm(s, t, &l, id, arm, spare) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     #[cfg(not(gt_mutant = "no_second_check"))]
@@ -357,13 +355,11 @@ fn stopped_state(l: &Locked<'_>) -> State {
 pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
     let mut l = t.lock(s.host());
     if let Err(e) = check_alive(s, t, &l, id) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     if l.when == 0 {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Ok(false);
     }
     if l.has(DETACHED) {
@@ -384,8 +380,7 @@ pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<
 pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
     let mut l = t.lock(s.host());
     if let Err(e) = check_alive(s, t, &l, id) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     if l.has(DETACHED) {
@@ -430,8 +425,7 @@ pub(crate) fn take_box(l: &mut Locked<'_>) -> Option<ArgRef> {
 pub(crate) fn timer_free<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
     let l = t.lock(s.host());
     if let Err(e) = check_alive(s, t, &l, id) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     Ok(free_locked(s, t, l))
@@ -455,8 +449,7 @@ fn free_locked<S: Procs>(s: &S, t: TimerRef, mut l: Locked<'_>) -> bool {
 pub(crate) fn detach<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<()> {
     let mut l = t.lock(s.host());
     if let Err(e) = check_alive(s, t, &l, id) {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
         return Err(e);
     }
     if l.when == 0 {
@@ -464,8 +457,7 @@ pub(crate) fn detach<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<()
         return Ok(());
     }
     l.set(DETACHED);
-    let state = l.state;
-    l.unlock(state);
+    l.put_back();
     Ok(())
 }
 
@@ -474,8 +466,7 @@ pub(crate) fn detach<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<()
 pub(crate) fn stop_for_good<S: Procs>(s: &S, t: TimerRef) {
     let mut l = t.lock(s.host());
     if l.has(FREED) || t.refs.load(Ordering::Relaxed) == 0 {
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
     } else if l.has(DETACHED) {
         free_locked(s, t, l);
     } else {
@@ -509,7 +500,6 @@ pub(crate) fn timer_status<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Res
 pub(crate) fn timer_when<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let l = t.lock(s.host());
     let when = check_alive(s, t, &l, id).map(|()| l.when);
-    let state = l.state;
-    l.unlock(state);
+    l.put_back();
     when
 }

@@ -146,6 +146,7 @@ impl<'a, S: Procs> Pass<'a, S> {
             block.add(Counter::Fired, 1);
             State::Removed
         };
+        h.heap.prefetch_next();
         l.set_stamp(0);
         // Relaxed: the anchor keeps the node; the count is read by those who lock it.
         #[cfg(not(gt_mutant = "run_without_reference"))]
@@ -252,8 +253,7 @@ impl<S: Procs> Drop for Pass<'_, S> {
 fn end_detached<S: Procs>(s: &S, t: TimerRef) {
     let mut l = t.lock(s.host());
     if l.state != State::Removed || l.has(FREED) {
-        let state = l.state;
-        return l.unlock(state);
+        return l.put_back();
     }
     let boxed = super::modtimer::take_box(&mut l);
     l.set(FREED);

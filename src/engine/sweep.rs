@@ -30,8 +30,7 @@ fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
         finish_dead(h, t, l);
         return true;
     }
-    let state = l.state;
-    l.unlock(state);
+    l.put_back();
     false
 }
 

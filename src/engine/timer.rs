@@ -257,6 +257,13 @@ impl Locked<'_> {
         self.host.releasem();
     }
 
+    /// Unlocks it in the state in which it was found.
+    #[inline(always)]
+    pub(crate) fn put_back(self) {
+        let state = self.state;
+        self.unlock(state);
+    }
+
     #[inline(always)]
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.word & flag != 0

@@ -58,8 +58,7 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
                 None
             };
             dead += (l.when == 0) as u32;
-            let state = l.state;
-            l.unlock(state);
+            l.put_back();
             if let Some(rule) = broken {
                 return Some((rule, e.t));
             }
@@ -85,8 +84,7 @@ pub(crate) fn count_deleted<S: Procs>(h: &Held<'_, S>) -> u32 {
         let t = h.heap.get(i).t;
         let l = t.lock(h.s.host());
         dead += (l.when == 0) as u32;
-        let state = l.state;
-        l.unlock(state);
+        l.put_back();
     }
     dead
 }

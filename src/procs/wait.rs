@@ -185,7 +185,6 @@ fn is_armed(s: &Sched, t: TimerRef, generation: u32) -> bool {
     let l = t.lock(s.host());
     let alive = s.generation(t) == generation && !l.has(FREED);
     let armed = alive && (l.when != 0 || t.refs.load(Ordering::Acquire) > 1);
-    let state = l.state;
-    l.unlock(state);
+    l.put_back();
     armed
 }
