@@ -284,14 +284,15 @@ PLOOP_TEST(ploop_order_8p) { order_test(8, 8); }
 
 /* ---- armings made in a pass for a time that is past (S10) ---- */
 
-enum { PLAIN = 200, SELFISH = 20 };
+enum { PLAIN = 200, SELFISH = 20, PAIRS = 20, ALL = PLAIN + SELFISH + 2 * PAIRS };
 
 struct selfish {
     struct private *own;
     gt_timer *t;
     int64_t when;           /* of a plain one */
-    uint64_t armed_in;      /* the pass that a selfish one was armed in */
+    uint64_t armed_in;      /* the pass that a selfish or a pushed one was armed in */
     int pending;
+    struct selfish *other;  /* whom a pusher pushes */
 };
 
 /* A P loop and its timers, which only its own thread arms. */
@@ -302,7 +303,7 @@ struct private {
     atomic_int *over;
     uint64_t pass, calls, total;
     int64_t last_at;        /* of the plain ones, in this pass */
-    struct selfish plain[PLAIN], selfish[SELFISH];
+    struct selfish all[ALL], *plain, *selfish, *pusher, *pushed;
 };
 
 static void plain_fire(void *arg, uintptr_t seq, int64_t delay)
@@ -331,6 +332,41 @@ static void selfish_fire(void *arg, uintptr_t seq, int64_t delay)
     CHECK_EQ(gt_resettimer(x->t, pl_pass_now - (int64_t)pl_below(3), 0), 0);
 }
 
+/* Two that are due in the same pass, one just before the other: the first arms the second
+ * again, for now. So that one waits for the next pass, though it stands in the heap and is due. */
+static void push_fire(void *arg, uintptr_t seq, int64_t delay)
+{
+    struct selfish *x = arg;
+
+    (void)seq;
+    CHECK_GE(delay, 0);
+    CHECK_EQ(pl_pass_now - delay, x->when);
+    x->own->calls++;
+    x->pending = 0;
+    if (x->other == NULL) {
+        CHECK_LT(x->armed_in, x->own->pass);
+        return;
+    }
+    CHECK_EQ(x->other->pending, 1);
+    x->other->when = pl_pass_now - (int64_t)pl_below(5);
+    x->other->armed_in = x->own->pass;
+    CHECK_EQ(gt_resettimer(x->other->t, x->other->when, 0), 1);
+}
+
+static void arm_pair(struct private *o, int i)
+{
+    struct selfish *a = &o->pusher[i], *b = &o->pushed[i];
+
+    if (a->pending || b->pending)
+        return;
+    a->when = gt_nanotime(o->s) + (int64_t)pl_below(1000);
+    b->when = a->when + 1 + (int64_t)pl_below(2);
+    b->armed_in = 0;
+    a->pending = b->pending = 1;
+    CHECK_EQ(gt_resettimer(a->t, a->when, 0), 0);
+    CHECK_EQ(gt_resettimer(b->t, b->when, 0), 0);
+}
+
 static void *private_loop(void *arg)
 {
     struct private *o = arg;
@@ -340,14 +376,20 @@ static void *private_loop(void *arg)
     pl_rng_start(3000 + (uint64_t)o->index);
     CHECK(p != NULL);
     CHECK_EQ(gt_acquirep(p), 0);
-    for (int i = 0; i < PLAIN + SELFISH; i++) {
-        struct selfish *x = i < PLAIN ? &o->plain[i] : &o->selfish[i - PLAIN];
+    o->plain = o->all;
+    o->selfish = o->plain + PLAIN;
+    o->pusher = o->selfish + SELFISH;
+    o->pushed = o->pusher + PAIRS;
+    for (int i = 0; i < ALL; i++) {
+        struct selfish *x = &o->all[i];
 
         x->own = o;
-        x->t = gt_timer_new(o->s, i < PLAIN ? plain_fire : selfish_fire, x, NULL);
+        x->t = gt_timer_new(o->s, x < o->selfish ? plain_fire : x < o->pusher ? selfish_fire : push_fire, x, NULL);
         CHECK(x->t != NULL);
-        if (i >= PLAIN)
+        if (x >= o->selfish && x < o->pusher)
             CHECK_EQ(gt_addtimer(x->t, now + 1, 0), 0);
+        if (x >= o->pusher && x < o->pushed)
+            x->other = x + PAIRS;
     }
     while (!atomic_load(o->over)) {
         int64_t held;
@@ -364,6 +406,8 @@ static void *private_loop(void *arg)
                 x->pending = 1;
             }
         }
+        for (int i = 0; i < PAIRS; i++)
+            arm_pair(o, i);
         o->pass++;
         o->calls = 0;
         o->last_at = 0;
@@ -376,16 +420,22 @@ static void *private_loop(void *arg)
         /* Nobody is starved: one pass has run all that was due, the selfish ones too. */
         for (int i = 0; i < PLAIN; i++)
             CHECK(!o->plain[i].pending || o->plain[i].when > pl_pass_now);
+        for (int i = 0; i < 2 * PAIRS; i++) {
+            struct selfish *x = &o->pusher[i];
+
+            CHECK(!x->pending || x->when > pl_pass_now || x->armed_in == o->pass);
+        }
         for (int i = 0; i < SELFISH; i++)
             CHECK(o->selfish[i].armed_in == o->pass || pl_pass_now <= now);
         if (pl_pass_now > now)
             CHECK(until != 0 && until <= pl_pass_now);   /* the selfish ones want to go on */
         o->total += o->calls;
     }
-    for (int i = 0; i < PLAIN; i++)
-        CHECK_GE(gt_timer_free(o->plain[i].t), 0);
-    for (int i = 0; i < SELFISH; i++)
-        CHECK_EQ(gt_timer_free(o->selfish[i].t), 1);
+    for (int i = 0; i < ALL; i++) {
+        struct selfish *x = &o->all[i];
+
+        CHECK_EQ(gt_timer_free(x->t), x->pending || (x >= o->selfish && x < o->pusher));
+    }
     CHECK_EQ(gt_p_free(p), 0);
     return NULL;
 }

@@ -1,263 +1,10 @@
 /* ploop_wake.c: lost wake-ups. P loops sleep, for ever if nothing is to be done, and others arm,
  * shorten, adopt and hand over timers for them: each must fire soon, though only a wake can
- * bring its P to look. Soon is some seconds here; a lost wake is an hour or never.
- *
- * Ways to sleep: gt_notetsleep; poll() on the P's fd; a condition variable of the embedder's
- * own, with a wake hook that always signals; the same with one that signals only who sleeps
- * too long (publish "I sleep until X", look again, sleep). */
-#include "ploop.h"
+ * bring its P to look. Soon is some seconds here; a lost wake is an hour or never. The ways to
+ * sleep are in ploop_bed.h. */
+#include "ploop_bed.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
-
-enum way { NOTE, FD, COND, COND_UNTIL };
-
-#define SOON (5 * PL_SEC)
-
-struct sleeper {
-    struct bed *bed;
-    int index;
-    pthread_t thread;
-    pthread_mutex_t lock;     /* over woken, and over p where another thread wants it */
-    pthread_cond_t cond;
-    gt_p *p;
-    int stop_fd;
-    int woken;
-    atomic_int done;
-    _Atomic int64_t until;    /* COND_UNTIL: sleeps until then; 0: awake */
-    _Atomic uint64_t sleeps;
-};
-
-/* A sched whose Ps sleep. */
-struct bed {
-    gt_sched *s;
-    enum way way;
-    int n, come_and_go;
-    struct sleeper z[PL_MAX_LOOPS];
-    atomic_int stop;
-    _Atomic uint64_t hook_wakes, ps_freed;
-};
-
-static struct bed bed;
-
-static void signal_sleeper(struct sleeper *z)
-{
-    pthread_mutex_lock(&z->lock);
-    z->woken = 1;
-    pthread_cond_signal(&z->cond);
-    pthread_mutex_unlock(&z->lock);
-}
-
-static void wake_hook(void *ctx, gt_p *p, int64_t when)
-{
-    struct bed *b = ctx;
-    struct sleeper *z = gt_p_userdata(p);
-
-    pl_add(b->hook_wakes, 1);
-    if (z == NULL)
-        return;   /* a P so new that its thread has not looked at it yet */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (b->way == COND || when < atomic_load(&z->until))
-        signal_sleeper(z);
-}
-
-static void sleep_on_cond(struct sleeper *z, int64_t until)
-{
-    struct bed *b = z->bed;
-    int64_t again;
-
-    if (b->way == COND_UNTIL) {
-        atomic_store(&z->until, until);
-        atomic_thread_fence(memory_order_seq_cst);
-        again = gt_nobarrier_wake_time(z->p);
-        if (again != 0 && again < until) {
-            atomic_store(&z->until, 0);
-            return;
-        }
-    }
-    pthread_mutex_lock(&z->lock);
-    while (!z->woken && !atomic_load(&b->stop)) {
-        int64_t now = gt_nanotime(b->s), at;
-        struct timespec ts;
-
-        if (now >= until)
-            break;
-        if (until - now > PL_HOUR * 24) {
-            pthread_cond_wait(&z->cond, &z->lock);
-            continue;
-        }
-        at = mono_now() + (until - now);
-        ts.tv_sec = at / PL_SEC;
-        ts.tv_nsec = at % PL_SEC;
-        pthread_cond_timedwait(&z->cond, &z->lock, &ts);
-    }
-    z->woken = 0;
-    pthread_mutex_unlock(&z->lock);
-    atomic_store(&z->until, 0);
-}
-
-static void sleep_until(struct sleeper *z, int64_t until)
-{
-    struct bed *b = z->bed;
-    int r;
-
-    pl_add(z->sleeps, 1);
-    if (b->way == NOTE) {
-        r = gt_notetsleep(z->p, until);
-        CHECK(r == 0 || r == 1);
-        if (r == 0) {
-            CHECK(until != 0);
-            CHECK_GE(gt_nanotime(b->s), until);
-        }
-    } else if (b->way == FD) {
-        struct pollfd fds[2] = {{gt_p_fd(z->p), POLLIN, 0}, {z->stop_fd, POLLIN, 0}};
-
-        CHECK_GE(fds[0].fd, 0);
-        while (poll(fds, 2, -1) < 0)
-            CHECK_EQ(errno, EINTR);
-    } else {
-        sleep_on_cond(z, until != 0 ? until : GT_MAX_WHEN);
-    }
-}
-
-static void new_p(struct sleeper *z)
-{
-    gt_p *p = gt_p_new(z->bed->s);
-
-    CHECK(p != NULL);
-    CHECK_EQ(gt_p_set_userdata(p, z), 0);
-    pthread_mutex_lock(&z->lock);
-    z->p = p;
-    pthread_mutex_unlock(&z->lock);
-}
-
-static void free_p(struct sleeper *z)
-{
-    gt_p *p = z->p;
-
-    pthread_mutex_lock(&z->lock);
-    z->p = NULL;
-    pthread_mutex_unlock(&z->lock);   /* the hook takes it too */
-    CHECK_EQ(gt_p_free(p), 0);
-    CHECK_PTR_EQ(gt_current_p(), NULL);
-    pl_add(z->bed->ps_freed, 1);
-}
-
-static void *sleeper_thread(void *arg)
-{
-    struct sleeper *z = arg;
-    struct bed *b = z->bed;
-    int64_t now, until;
-
-    pl_rng_start(7000 + (uint64_t)z->index);
-    CHECK_EQ(gt_acquirep(z->p), 0);
-    while (!atomic_load(&b->stop)) {
-        if (b->come_and_go && pl_one_in(8)) {
-            free_p(z);
-            if (pl_one_in(4))
-                sched_yield();
-            new_p(z);
-            CHECK_EQ(gt_acquirep(z->p), 0);
-        }
-        gt_check_timers(z->p, 0, &now, &until);
-        if (until != 0 && until <= now)
-            continue;   /* the pass ended at its bound */
-        sleep_until(z, until);
-    }
-    atomic_store(&z->done, 1);
-    return NULL;
-}
-
-static void bed_start(enum way way, uint32_t clock, int n, int come_and_go)
-{
-    gt_config cfg;
-    gt_host host;
-    pthread_condattr_t attr;
-
-    memset(&cfg, 0, sizeof cfg);
-    memset(&host, 0, sizeof host);
-    host.size = sizeof host;
-    host.ctx = &bed;
-    host.wake_netpoller = wake_hook;
-    cfg.size = sizeof cfg;
-    cfg.clock = clock;
-    cfg.host = way == COND || way == COND_UNTIL ? &host : NULL;
-    bed.way = way;
-    bed.n = n;
-    bed.come_and_go = come_and_go;
-    CHECK((bed.s = gt_sched_new(&cfg)) != NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    for (int i = 0; i < n; i++) {
-        struct sleeper *z = &bed.z[i];
-
-        z->bed = &bed;
-        z->index = i;
-        CHECK_EQ(pthread_mutex_init(&z->lock, NULL), 0);
-        CHECK_EQ(pthread_cond_init(&z->cond, &attr), 0);
-        CHECK_GE(z->stop_fd = eventfd(0, EFD_CLOEXEC), 0);
-        new_p(z);
-    }
-    for (int i = 0; i < n; i++)
-        bed.z[i].thread = pl_start(sleeper_thread, &bed.z[i]);
-    pthread_condattr_destroy(&attr);
-}
-
-static void bed_stop(void)
-{
-    uint64_t one = 1, sleeps = 0;
-
-    atomic_store(&bed.stop, 1);
-    for (int i = 0; i < bed.n; i++) {
-        struct sleeper *z = &bed.z[i];
-
-        CHECK_EQ(write(z->stop_fd, &one, sizeof one), sizeof one);
-        signal_sleeper(z);
-        /* More than once: it may just be between two Ps. */
-        while (bed.way == NOTE && !atomic_load(&z->done)) {
-            pthread_mutex_lock(&z->lock);
-            if (z->p != NULL)
-                CHECK_EQ(gt_notewakeup(z->p), 0);
-            pthread_mutex_unlock(&z->lock);
-            sleep_ms(1);
-        }
-        pl_join(z->thread);
-    }
-    check_conserved(bed.s);
-    for (int i = 0; i < bed.n; i++) {
-        struct sleeper *z = &bed.z[i];
-
-        sleeps += pl_get(z->sleeps);
-        CHECK_EQ(gt_p_free(z->p), 0);
-        close(z->stop_fd);
-        pthread_mutex_destroy(&z->lock);
-        pthread_cond_destroy(&z->cond);
-    }
-    printf("slept %llu times, %llu wakes, %llu Ps freed\n", (unsigned long long)sleeps,
-           (unsigned long long)get_stats(bed.s).wakes, (unsigned long long)pl_get(bed.ps_freed));
-}
-
-/* With nothing due, the Ps come to rest: no sleep that ends at once, again and again. */
-static void check_at_rest(void)
-{
-    int64_t limit = mono_now() + pl_limit_ns(SOON);
-
-    for (;;) {
-        uint64_t before = 0, after = 0;
-
-        for (int i = 0; i < bed.n; i++)
-            before += pl_get(bed.z[i].sleeps);
-        sleep_ms(50);
-        for (int i = 0; i < bed.n; i++)
-            after += pl_get(bed.z[i].sleeps);
-        if (after - before < 20)
-            return;
-        CHECK_LT(mono_now(), limit);
-    }
-}
 
 /* ---- a ring of tokens ---- */
 
@@ -287,7 +34,7 @@ static void hop_fire(void *arg, uintptr_t seq, int64_t delay)
     pl_add(hopped[h->token], 1);
     if (atomic_load(&bed.stop))
         return;
-    next->when = now + (pl_one_in(4) ? 0 : (int64_t)pl_below((uint64_t)(pl_one_in(16) ? PL_MS : 50 * PL_US)));
+    next->when = now + (pl_one_in(4) || bed.way == SPIN ? 0 : (int64_t)pl_below((uint64_t)(pl_one_in(16) ? PL_MS : 50 * PL_US)));
     r = gt_resettimer_on(bed.z[next->at].p, next->t, next->when, 0);
     CHECK_EQ(r, h->token);
 }
@@ -345,6 +92,7 @@ PLOOP_TEST(ploop_wake_ping_pong_note) { ring(NOTE, 2); }
 PLOOP_TEST(ploop_wake_ping_pong_fd) { ring(FD, 2); }
 PLOOP_TEST(ploop_wake_ping_pong_cond) { ring(COND, 2); }
 PLOOP_TEST(ploop_wake_ping_pong_cond_until) { ring(COND_UNTIL, 2); }
+PLOOP_TEST(ploop_wake_ping_pong_spin) { ring(SPIN, 2); }
 PLOOP_TEST(ploop_wake_ring_note) { ring(NOTE, 4); }
 PLOOP_TEST(ploop_wake_ring_fd) { ring(FD, 4); }
 PLOOP_TEST(ploop_wake_ring_cond) { ring(COND, 4); }
@@ -465,6 +213,86 @@ PLOOP_TEST(ploop_wake_ps_come_and_go_note) { producers(NOTE, 3, 1); }
 PLOOP_TEST(ploop_wake_ps_come_and_go_fd) { producers(FD, 3, 1); }
 PLOOP_TEST(ploop_wake_ps_come_and_go_cond) { producers(COND, 3, 1); }
 PLOOP_TEST(ploop_wake_ps_come_and_go_cond_until) { producers(COND_UNTIL, 3, 1); }
+
+/* ---- volleys ---- */
+
+/* All the producers shorten timers of the same Ps at the same moment, while the Ps' scans for
+ * shortened timers are under way over heaps that are not small. Then nobody does anything until
+ * all have fired: so a timer that a scan forgot, or a wake that got lost, is not made good by
+ * the next one. */
+enum { GUNS = 3, SHOTS = 4, FILL = 200 };
+
+static struct {
+    pthread_barrier_t ready;
+    atomic_int over;
+    struct product shot[GUNS][SHOTS];
+    _Atomic uint64_t rounds;
+} volley_;
+
+static void *gun_thread(void *arg)
+{
+    int me = (int)(uintptr_t)arg;
+    int64_t end = mono_now() + pl_run_ns() / 4;
+
+    pl_rng_start(8100 + (uint64_t)me);
+    for (int i = 0; i < SHOTS; i++)
+        product_new(&volley_.shot[me][i]);
+    for (;;) {
+        for (int i = 0; i < SHOTS; i++) {
+            struct product *x = &volley_.shot[me][i];
+
+            atomic_store(&x->fired, 0);
+            CHECK_EQ(gt_addtimer_on(bed.z[pl_below((uint64_t)bed.n)].p, x->t, gt_nanotime(bed.s) + PL_HOUR, 0), 0);
+        }
+        if (me == 0)
+            atomic_store(&volley_.over, mono_now() >= end);
+        pthread_barrier_wait(&volley_.ready);
+        if (atomic_load(&volley_.over))
+            break;
+        for (int i = 0; i < SHOTS; i++) {
+            struct product *x = &volley_.shot[me][i];
+            int64_t when = gt_nanotime(bed.s) + (pl_one_in(2) ? 0 : (int64_t)pl_below((uint64_t)(2 * PL_US)));
+
+            atomic_store(&x->when, when);
+            CHECK_EQ(gt_resettimer(x->t, when, 0), 1);
+        }
+        for (int i = 0; i < SHOTS; i++)
+            product_wait(&volley_.shot[me][i]);
+        pl_add(volley_.rounds, me == 0);
+        pthread_barrier_wait(&volley_.ready);
+    }
+    for (int i = 0; i < SHOTS; i++)
+        CHECK_EQ(gt_timer_free(volley_.shot[me][i].t), 1);
+    return NULL;
+}
+
+static void volley(enum way way, int n)
+{
+    static struct product fill[FILL];
+    pthread_t thread[GUNS];
+
+    CHECK_EQ(pthread_barrier_init(&volley_.ready, NULL, GUNS), 0);
+    bed_start(way, GT_CLOCK_MONOTONIC, n, 0);
+    for (int i = 0; i < FILL; i++) {
+        product_new(&fill[i]);
+        CHECK_EQ(gt_addtimer_on(bed.z[i % n].p, fill[i].t, gt_nanotime(bed.s) + PL_HOUR, 0), 0);
+    }
+    for (int i = 0; i < GUNS; i++)
+        thread[i] = pl_start(gun_thread, (void *)(uintptr_t)i);
+    for (int i = 0; i < GUNS; i++)
+        pl_join(thread[i]);
+    check_at_rest();
+    bed_stop();
+    printf("%llu rounds\n", (unsigned long long)pl_get(volley_.rounds));
+    for (int i = 0; i < FILL; i++)
+        CHECK_EQ(gt_timer_free(fill[i].t), 1);
+    close_sched(bed.s);
+    pthread_barrier_destroy(&volley_.ready);
+}
+
+PLOOP_TEST(ploop_wake_volley_note) { volley(NOTE, 1); }
+PLOOP_TEST(ploop_wake_volley_fd) { volley(FD, 2); }
+PLOOP_TEST(ploop_wake_volley_spin) { volley(SPIN, 1); }
 
 /* ---- timers of another P are moved to one that sleeps ---- */
 
