@@ -93,12 +93,12 @@ endef
 # cargo shares no job server with make: it would complain that it cannot reach it.
 release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release --target-dir $(TARGET)
 checked = MAKEFLAGS= $(CARGO) build --release --features checked --target-dir $(TARGET)/checked
-# Names mangled in the old way are readable in the reports of the C compiler's runtimes.
-san_flags = -Cdebuginfo=1 -Cforce-frame-pointers=yes -Zunstable-options -Csymbol-mangling-version=legacy
-asan_build = MAKEFLAGS= RUSTFLAGS="-Zsanitizer=address $(san_flags)" \
+# The old mangling of names and line numbers: the C compiler's runtimes can read them.
+san_flags = -Cforce-frame-pointers=yes -Zunstable-options -Csymbol-mangling-version=legacy
+asan_build = MAKEFLAGS= CARGO_PROFILE_RELEASE_DEBUG=1 RUSTFLAGS="-Zsanitizer=address $(san_flags)" \
 	$(NIGHTLY) build --release --target $(HOST) --target-dir $(TARGET)/asan
 # The standard library is not instrumented; nothing of ours may rely on its locks (docs/design.md).
-tsan_build = MAKEFLAGS= RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer $(san_flags)" \
+tsan_build = MAKEFLAGS= CARGO_PROFILE_RELEASE_DEBUG=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer $(san_flags)" \
 	$(NIGHTLY) build --release --target $(HOST) --target-dir $(TARGET)/tsan
 
 $(eval $(call flavour,$(B),$(release),$(TARGET)/release,))
