@@ -2,10 +2,9 @@
 //! At every quiescent point armed = fired + stopped + replaced + pending (rule S4),
 //! where pending is counted independently, from the heaps.
 
-use super::Undo;
-use super::timer::TimerRef;
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
+use crate::host::Host;
+use crate::sync::Backoff;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +46,17 @@ pub(crate) struct Block {
     /// Token of the thread that owns it; 0: nobody.
     pub(crate) owner: AtomicU64,
     shared: bool,
-    /// The timer whose fields are being written, and what they were: for a fork child
-    /// that loses this thread in the middle. Only the owner writes, under the timer's lock.
-    undo_timer: AtomicPtr<super::Timer>,
-    undo: UnsafeCell<Undo>,
+    /// Above 0 while the owner changes several fields of a timer: fork waits for it.
+    writing: AtomicU32,
 }
 
-// SAFETY: `undo` is written by the owning thread alone and read after a fork, when that
-// thread is gone. Shared blocks keep none.
+// SAFETY: the counts are atomic; `next` is set before the block is shared.
 unsafe impl Sync for Block {}
 // SAFETY: as above.
 unsafe impl Send for Block {}
+
+/// A fork is being prepared: nobody begins to change a timer's fields.
+pub(crate) static FORKING: AtomicBool = AtomicBool::new(false);
 
 impl Block {
     pub(crate) fn new(owner: u64, shared: bool, lateness: bool) -> Self {
@@ -68,44 +67,39 @@ impl Block {
             next: std::ptr::null_mut(),
             owner: AtomicU64::new(owner),
             shared,
-            undo_timer: AtomicPtr::new(std::ptr::null_mut()),
-            undo: UnsafeCell::new(Undo {
-                period: 0,
-                f: None,
-                arg: std::ptr::null_mut(),
-                seq: 0,
-            }),
+            writing: AtomicU32::new(0),
         }
     }
 
-    /// modtimer is about to overwrite these fields. Compiler fences: the order in memory
-    /// as one thread sees it is the order in which a fork freezes it.
-    #[inline(always)]
-    pub(crate) fn begin_undo(&self, t: TimerRef, was: &Undo) {
-        if !self.shared {
-            // SAFETY: this thread's block; see above.
-            unsafe { *self.undo.get() = *was };
-            compiler_fence(Ordering::SeqCst);
-            self.undo_timer.store(t.as_ptr(), Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
+    /// Several fields of a timer, which is locked, are about to change. A fork child must
+    /// not see half of that: so this waits while a fork is under way, and fork waits for it.
+    /// SeqCst: one of the two sees the other.
+    #[inline]
+    pub(crate) fn begin_write(&self, host: &Host) {
+        let mut backoff = Backoff::new();
+        loop {
+            self.writing.fetch_add(1, Ordering::SeqCst);
+            if !FORKING.load(Ordering::SeqCst) {
+                return;
+            }
+            self.end_write();
+            backoff.snooze(host);
         }
     }
 
     /// The fields are whole again.
     #[inline(always)]
-    pub(crate) fn end_undo(&self) {
-        compiler_fence(Ordering::SeqCst);
-        self.undo_timer
-            .store(std::ptr::null_mut(), Ordering::Relaxed);
+    pub(crate) fn end_write(&self) {
+        self.writing.fetch_sub(1, Ordering::Release);
     }
 
-    /// In a fork child: what a lost thread left half written.
-    pub(crate) fn take_undo(&self) -> Option<(*mut super::Timer, Undo)> {
-        let t = self
-            .undo_timer
-            .swap(std::ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: the owner is gone, see above.
-        (!t.is_null()).then(|| (t, unsafe { *self.undo.get() }))
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::SeqCst) > 0
+    }
+
+    /// In a fork child: whoever was waiting to write is gone.
+    pub(crate) fn forget_writer(&self) {
+        self.writing.store(0, Ordering::Relaxed);
     }
 
     #[inline(always)]

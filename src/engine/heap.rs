@@ -261,6 +261,17 @@ impl Heap {
         }
     }
 
+    /// Removes position i of all entries, deferred ones included.
+    pub(crate) fn remove(&mut self, i: usize) {
+        if i < self.len {
+            self.dodeltimer(i);
+        } else if let Some(last) = self.pop_last()
+            && i < self.total()
+        {
+            self.put(ROOT + i, last);
+        }
+    }
+
     /// Removes position i by putting the last entry there, in no order:
     /// `inittimerheap` must follow.
     pub(crate) fn swap_remove(&mut self, i: usize) {

@@ -1,8 +1,8 @@
 //! heap.rs against a sorted Vec, by random operations. The heap never looks into a
 //! timer, so the timers here are addresses only.
 
-use super::Timer;
 use super::heap::{Entry, Heap};
+use super::timer::Timer;
 use super::timer::TimerRef;
 use crate::host::{Hooks, Host};
 use proptest::collection::vec;

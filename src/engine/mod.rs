@@ -17,23 +17,26 @@ mod verify;
 
 pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
-pub(crate) use counters::{Block, Counter, Histogram};
+pub(crate) use counters::{Block, Counter, FORKING, Histogram};
 pub(crate) use modtimer::{
     Arm, deltimer, detach, modtimer, release_node, shutdown_timer, stop_for_good, timer_free,
     timer_status, timer_when,
 };
-pub(crate) use run::{Checked, check_timers, end_lost_runs, runtimer, take_lost_runs};
+pub(crate) use run::{Checked, Hold, check_timers, end_lost_runs, runtimer, take_lost_runs};
 #[cfg(feature = "checked")]
 pub(crate) use slab::checked;
 pub(crate) use slab::{
     Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
 };
 pub(crate) use sweep::trim;
-pub(crate) use timer::{FREED, Func, MAX_WHEN, State, Timer, TimerRef};
+pub(crate) use timer::{FREED, Func, MAX_WHEN, State, TimerRef};
 pub(crate) use timers::{Held, Timers};
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
 #[cfg(gt_loom)]
-pub(crate) use {sweep::sweep, timer::HAS_DROP};
+pub(crate) use {
+    sweep::sweep,
+    timer::{HAS_DROP, Timer},
+};
 
 use crate::host::Host;
 
@@ -67,13 +70,4 @@ pub(crate) trait Procs: Sync {
     fn raise_generation(&self, t: TimerRef);
     /// The last reference is gone: the node may be used again.
     fn give_back(&self, t: TimerRef);
-}
-
-/// The fields of a timer that change together.
-#[derive(Clone, Copy)]
-pub(crate) struct Undo {
-    pub period: i64,
-    pub f: Option<Func>,
-    pub arg: *mut std::ffi::c_void,
-    pub seq: usize,
 }

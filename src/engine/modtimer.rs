@@ -9,7 +9,7 @@
 use super::sweep::{clean_tail, sweep_over_bound};
 use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
 use super::timers::Timers;
-use super::{ArgRef, Counter, Procs, Undo, cleantimers};
+use super::{ArgRef, Counter, Procs, cleantimers};
 use crate::error::{Error, Result};
 use crate::sync::{Backoff, Ordering};
 use std::ffi::c_void;
@@ -139,27 +139,13 @@ fn changes(l: &Locked<'_>, (f, arg, seq): (Func, *mut c_void, usize)) -> bool {
 /// Writes the new values, except the key. Returns whether an arming was pending, and the
 /// box of the argument that was replaced.
 #[inline(always)]
-fn write<S: Procs>(
-    s: &S,
-    t: TimerRef,
-    l: &mut Locked<'_>,
-    arm: &Arm,
-    spare: &mut Option<ArgRef>,
-) -> Done {
+fn write<S: Procs>(s: &S, l: &mut Locked<'_>, arm: &Arm, spare: &mut Option<ArgRef>) -> Done {
     let pending = l.when != 0;
     let mut old_box = None;
     let block = s.block();
     if arm.period != l.period || arm.set.is_some_and(|set| changes(l, set)) {
-        // More than one word changes: a fork in between must find the old ones.
-        block.begin_undo(
-            t,
-            &Undo {
-                period: l.period,
-                f: l.f,
-                arg: l.arg,
-                seq: l.seq,
-            },
-        );
+        // More than one word changes.
+        block.begin_write(s.host());
         l.period = arm.period;
         if let Some((f, arg, seq)) = arm.set {
             l.f = Some(f);
@@ -178,7 +164,7 @@ fn write<S: Procs>(
             }
         }
         l.when = arm.when;
-        block.end_undo();
+        block.end_write();
     } else {
         l.when = arm.when;
     }
@@ -208,7 +194,7 @@ fn change<S: Procs>(
         return Err(e);
     }
     let tm = s.timers(l.p());
-    let (done, lowered) = change_locked(s, t, l, tm, arm, spare);
+    let (done, lowered) = change_locked(s, l, tm, arm, spare);
     if lowered {
         tm.note_lowered(s, arm.when);
     }
@@ -220,13 +206,12 @@ fn change<S: Procs>(
 #[inline(always)]
 fn change_locked<S: Procs>(
     s: &S,
-    t: TimerRef,
     mut l: Locked<'_>,
     tm: &Timers,
     arm: &Arm,
     spare: &mut Option<ArgRef>,
 ) -> (Done, bool) {
-    let done = write(s, t, &mut l, arm, spare);
+    let done = write(s, &mut l, arm, spare);
     if !done.pending {
         tm.sub_deleted();
     }
@@ -303,7 +288,7 @@ fn insert_pinned<'a, S: Procs>(
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
         let home = s.timers(l.p());
-        let (done, lowered) = change_locked(s, t, l, home, arm, spare);
+        let (done, lowered) = change_locked(s, l, home, arm, spare);
         if lowered {
             *wake = Some((home, arm.when));
         }
@@ -313,7 +298,7 @@ fn insert_pinned<'a, S: Procs>(
         l.unlock(State::Removed);
         return Err(e.into());
     }
-    let done = write(s, t, &mut l, arm, spare);
+    let done = write(s, &mut l, arm, spare);
     l.set_p(tm.index);
     l.key = arm.when;
     l.set_stamp(0);
@@ -416,7 +401,6 @@ pub(crate) fn take_box(l: &mut Locked<'_>) -> Option<ArgRef> {
     l.clear(HAS_DROP);
     // SAFETY: locked, and it had HAS_DROP until now.
     let b = unsafe { ArgRef::from_field(l.arg) };
-    l.arg = std::ptr::null_mut();
     Some(b)
 }
 

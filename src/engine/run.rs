@@ -8,7 +8,10 @@ use super::timers::{Held, Timers};
 use super::verify::{Rule, badtimer};
 use super::{ArgRef, Counter, Procs, release_node, verify_timer_heap};
 use crate::sync::Ordering;
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::atomic::compiler_fence;
 
 /// A committed run: a callback that was taken from a P and has not ended. Lives on the
 /// stack of who runs it, linked into the P's list; guarded by the P's lock.
@@ -27,6 +30,30 @@ pub(crate) struct Checked {
     /// When the P must be looked at again; 0: never.
     pub(crate) poll_until: i64,
     pub(crate) ran: usize,
+}
+
+/// Keeps a P, and with it the sched, until it is dropped; also when a callback throws.
+pub(crate) struct Hold<'a, S: Procs> {
+    s: &'a S,
+    tm: &'a Timers,
+}
+
+impl<'a, S: Procs> Hold<'a, S> {
+    pub(crate) fn new(s: &'a S, tm: &'a Timers) -> Self {
+        s.hold(tm);
+        Hold { s, tm }
+    }
+
+    /// For one who holds the P already: only gives it back.
+    pub(crate) fn held(s: &'a S, tm: &'a Timers) -> Self {
+        Hold { s, tm }
+    }
+}
+
+impl<S: Procs> Drop for Hold<'_, S> {
+    fn drop(&mut self) {
+        self.s.unhold(self.tm);
+    }
 }
 
 /// What one look at the head did.
@@ -50,14 +77,32 @@ struct Pass<'a, S: Procs> {
     s: &'a S,
     tm: &'a Timers,
     held: Option<Held<'a, S>>,
-    run: Option<Run>,
+    /// The callback under way is linked into the P's list, from here.
+    slot: &'a RunSlot,
+    running: bool,
+    /// Who runs the pass. Asked for with no lock held: it is a hook.
+    context: usize,
+    _hold: Hold<'a, S>,
+}
+
+/// Where a Run lies while the P's list points at it. Apart from the Pass, whose owner has
+/// it exclusively; this is shared, under the P's lock.
+struct RunSlot(UnsafeCell<MaybeUninit<Run>>);
+
+impl RunSlot {
+    fn new() -> Self {
+        RunSlot(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    fn as_ptr(&self) -> *mut Run {
+        self.0.get().cast()
+    }
 }
 
 impl<'a, S: Procs> Pass<'a, S> {
-    /// Starts a pass. The value must not move until it is dropped: the P's list of runs
-    /// points into it.
-    fn begin(s: &'a S, tm: &'a Timers, now: i64) -> Self {
-        s.hold(tm);
+    fn begin(s: &'a S, tm: &'a Timers, now: i64, slot: &'a RunSlot) -> Self {
+        let hold = Hold::new(s, tm);
+        let context = s.host().current_context();
         let mut h = tm.lock(s);
         // First: what was stamped in the last pass is not for a later one than this.
         h.begin_pass(now);
@@ -71,7 +116,10 @@ impl<'a, S: Procs> Pass<'a, S> {
             s,
             tm,
             held: Some(h),
-            run: None,
+            slot,
+            running: false,
+            context,
+            _hold: hold,
         }
     }
 
@@ -166,14 +214,7 @@ impl<'a, S: Procs> Pass<'a, S> {
         }
         l.unlock(next);
         block.note_lateness(delay);
-        let context = s.host().current_context();
-        self.link(Run {
-            t,
-            context,
-            boxed,
-            prev: std::ptr::null_mut(),
-            next: std::ptr::null_mut(),
-        });
+        self.link(t, boxed);
         self.held = None; // unlocks the P
         call
     }
@@ -187,49 +228,68 @@ impl<'a, S: Procs> Pass<'a, S> {
         self.end_run();
     }
 
-    fn link(&mut self, run: Run) {
-        let run: *mut Run = self.run.insert(run);
+    fn link(&mut self, t: TimerRef, boxed: Option<ArgRef>) {
+        let run = self.slot.as_ptr();
+        let context = self.context;
         let h = self.h();
-        // SAFETY: the run stays where it is until end_run unlinks it; the list is ours
-        // while we hold the lock, and all in it are alive.
+        // SAFETY: the slot outlives the pass, which unlinks it before it ends; the list and
+        // what is linked in it are ours while we hold the lock.
         unsafe {
-            (*run).next = h.runs;
+            run.write(Run {
+                t,
+                context,
+                boxed,
+                prev: std::ptr::null_mut(),
+                next: h.runs,
+            });
             if !h.runs.is_null() {
                 (*h.runs).prev = run;
             }
         }
         h.runs = run;
+        self.running = true;
     }
 
     /// The callback has ended: drops its argument if it was the last to use it, takes the
     /// run off the P's list and locks the P again.
     fn end_run(&mut self) {
+        if !self.running {
+            return;
+        }
+        self.running = false;
         let s = self.s;
-        let Some(run) = self.run.as_mut() else { return };
-        let (t, boxed, me) = (run.t, run.boxed, std::ptr::from_mut(run));
+        let run = self.slot.as_ptr();
+        // SAFETY: written by `link`. Others read t, context and the links only; the box is
+        // ours, and taken before it is released, so that a fork child that loses us in
+        // between does not release it too.
+        let (t, boxed) = unsafe { ((*run).t, (*run).boxed.take()) };
+        compiler_fence(Ordering::SeqCst);
         if let Some(b) = boxed {
             b.release(s.host());
         }
-        if t.flags() & DETACHED != 0 {
-            end_detached(s, t);
-        }
+        self.context = s.host().current_context(); // a green thread may have moved
         let mut h = self.tm.lock(s);
-        // SAFETY: linked by `link`, and still: only we unlink it (or a fork child, which
-        // starts with an empty list and does not come here for lost threads).
+        // SAFETY: linked by `link`, and still: only we unlink it (or a fork child, for
+        // threads that it lost, which do not come here).
         unsafe {
-            let (prev, next) = ((*me).prev, (*me).next);
+            let (prev, next) = ((*run).prev, (*run).next);
             if !next.is_null() {
                 (*next).prev = prev;
             }
             if !prev.is_null() {
                 (*prev).next = next;
-            } else if h.runs == me {
+            } else if h.runs == run {
                 h.runs = next;
             }
         }
-        self.held = Some(h);
-        self.run = None;
-        release_node(s, t);
+        if t.flags() & DETACHED == 0 {
+            self.held = Some(h);
+            release_node(s, t);
+        } else {
+            drop(h); // the argument may be dropped, which is a callback
+            end_detached(s, t);
+            self.held = Some(self.tm.lock(s));
+        }
     }
 }
 
@@ -244,15 +304,24 @@ impl<S: Procs> Drop for Pass<'_, S> {
         h.end_pass();
         drop(h);
         self.s.pass_done(self.tm);
-        self.s.unhold(self.tm);
     }
 }
 
-/// A detached timer's callback has ended. If nobody armed it again, it frees itself.
+/// A detached timer's callback has ended, and gives its reference back. If it was the last
+/// to run, and nobody armed the timer again, the timer frees itself.
 #[cold]
 fn end_detached<S: Procs>(s: &S, t: TimerRef) {
     let mut l = t.lock(s.host());
-    if l.state != State::Removed || l.has(FREED) {
+    // AcqRel: see release_node. With a handle or an entry, 1 is left.
+    let left = t.refs.fetch_sub(1, Ordering::AcqRel) - 1;
+    if l.has(FREED) {
+        l.put_back();
+        if left == 0 {
+            s.give_back(t);
+        }
+        return;
+    }
+    if left > 1 || l.state != State::Removed {
         return l.put_back();
     }
     let boxed = super::modtimer::take_box(&mut l);
@@ -314,27 +383,29 @@ pub(crate) fn end_lost_runs<S: Procs>(s: &S, mut at: *mut Run) {
     // SAFETY: see take_lost_runs.
     while let Some(run) = unsafe { at.as_mut() } {
         at = run.next;
-        if let Some(b) = run.boxed {
+        if let Some(b) = run.boxed.take() {
             b.release(s.host());
         }
-        release_node(s, run.t);
+        if run.t.flags() & DETACHED != 0 {
+            end_detached(s, run.t);
+        } else {
+            release_node(s, run.t);
+        }
     }
 }
 
 /// Go's runtimer for those who call it themselves: a pass of one timer.
 /// `Ok(true)`: ran one. `Ok(false)` and the time of the first, or 0 if the heap is empty.
 pub(crate) fn runtimer<S: Procs>(s: &S, tm: &Timers, now: i64) -> (bool, i64) {
-    let mut pass = Pass::begin(s, tm, now);
-    let step = pass.runtimer(now);
-    let empty = matches!(step, Step::Empty) && pass.h().heap.total() == 0;
-    if matches!(step, Step::Ran) {
+    let _hold = Hold::new(s, tm);
+    let slot = RunSlot::new();
+    let mut pass = Pass::begin(s, tm, now, &slot);
+    if matches!(pass.runtimer(now), Step::Ran) {
         return (true, 0);
     }
-    s.hold(tm);
+    let empty = pass.h().heap.total() == 0;
     drop(pass);
-    let first = if empty { 0 } else { tm.wake_time() };
-    s.unhold(tm);
-    (false, first)
+    (false, if empty { 0 } else { tm.wake_time() })
 }
 
 /// Go's checkTimers: runs what is due on a P, judged against one `now` (0: the clock).
@@ -351,10 +422,9 @@ pub(crate) fn check_timers<S: Procs>(s: &S, tm: &Timers, now: i64) -> Checked {
             ran: 0,
         };
     }
-    s.hold(tm);
+    let _hold = Hold::new(s, tm);
     let (ran, dead) = run_pass(s, tm, now);
     let poll_until = if dead { 0 } else { tm.wake_time() };
-    s.unhold(tm);
     Checked {
         now,
         poll_until,
@@ -365,7 +435,8 @@ pub(crate) fn check_timers<S: Procs>(s: &S, tm: &Timers, now: i64) -> Checked {
 /// One pass: at most as many timers as the heap held at its start. Returns how many ran,
 /// and whether the P died meanwhile.
 fn run_pass<S: Procs>(s: &S, tm: &Timers, now: i64) -> (usize, bool) {
-    let mut pass = Pass::begin(s, tm, now);
+    let slot = RunSlot::new();
+    let mut pass = Pass::begin(s, tm, now, &slot);
     let bound = pass.h().heap.len();
     let mut ran = 0;
     while ran < bound && !pass.h().dead {

@@ -314,21 +314,47 @@ pub(crate) fn id(t: TimerRef) -> u64 {
 /// The checked build: which addresses are chunks of ours?
 #[cfg(feature = "checked")]
 pub(crate) mod checked {
+    use crate::sync::{RawLock, rank};
+    use std::cell::UnsafeCell;
     use std::collections::BTreeSet;
-    use std::sync::Mutex;
 
-    static CHUNKS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+    struct Chunks {
+        lock: RawLock,
+        /// Guarded by `lock`.
+        set: UnsafeCell<BTreeSet<usize>>,
+    }
 
-    fn chunks() -> std::sync::MutexGuard<'static, BTreeSet<usize>> {
-        CHUNKS.lock().unwrap_or_else(|e| e.into_inner())
+    // SAFETY: `set` is guarded by `lock`.
+    unsafe impl Sync for Chunks {}
+
+    static CHUNKS: Chunks = Chunks {
+        lock: RawLock::new(rank::CHUNKS),
+        set: UnsafeCell::new(BTreeSet::new()),
+    };
+
+    fn with<R>(f: impl FnOnce(&mut BTreeSet<usize>) -> R) -> R {
+        CHUNKS.lock.lock();
+        // SAFETY: the lock is held; f gets the only reference.
+        let r = f(unsafe { &mut *CHUNKS.set.get() });
+        CHUNKS.lock.unlock();
+        r
+    }
+
+    pub(crate) fn fork_lock() {
+        CHUNKS.lock.lock();
+        rank::leave(rank::CHUNKS);
+    }
+
+    pub(crate) fn fork_unlock() {
+        CHUNKS.lock.unlock();
     }
 
     pub(super) fn add(base: usize) {
-        chunks().insert(base);
+        with(|c| c.insert(base));
     }
 
     pub(super) fn remove(base: usize) {
-        chunks().remove(&base);
+        with(|c| c.remove(&base));
     }
 
     /// Is this the address of a timer of ours?
@@ -337,7 +363,7 @@ pub(crate) mod checked {
         let first = std::mem::offset_of!(super::Chunk, timers);
         let end = first + super::SLOTS * size_of::<super::Timer>();
         let at = addr - base;
-        chunks().contains(&base)
+        with(|c| c.contains(&base))
             && at >= first
             && at < end
             && (at - first).is_multiple_of(size_of::<super::Timer>())

@@ -26,7 +26,7 @@ fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
     }
     let l = t.lock(h.s.host());
     if l.state == State::Modified && l.when == 0 {
-        h.heap.dodeltimer(i);
+        h.heap.remove(i);
         finish_dead(h, t, l);
         return true;
     }
@@ -39,7 +39,7 @@ fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
     let mut swept = 0;
     for _ in 0..STEP {
-        let len = h.heap.len();
+        let len = h.heap.total();
         if len == 0 {
             break;
         }
@@ -84,13 +84,13 @@ pub(crate) fn sweep_over_bound<S: Procs>(s: &S, tm: &Timers) {
 pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
     let mut swept = 0;
     let mut h = tm.lock(s);
-    h.cursor = h.heap.len();
-    let mut holds = h.heap.len() * 2 / STEP + 2;
+    h.cursor = h.heap.total();
+    let mut holds = h.heap.total() * 2 / STEP + 2;
     loop {
         h.no_sweep = true;
         swept += sweep(&mut h);
         holds -= 1;
-        if h.cursor == 0 || h.heap.len() == 0 || holds == 0 {
+        if h.cursor == 0 || h.heap.total() == 0 || holds == 0 {
             break;
         }
         h.no_sweep = false;

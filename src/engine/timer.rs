@@ -215,16 +215,6 @@ impl Timer {
         l.unlock(State::Removed);
     }
 
-    /// In a fork child: puts back what an interrupted modtimer had begun to overwrite.
-    /// The timer is still Locked by the thread that is gone.
-    pub(crate) fn undo(&self, was: &super::Undo) {
-        if self.state() == State::Locked {
-            // SAFETY: its holder is gone, and the child has one thread.
-            let x = unsafe { self.fields.get() };
-            (x.period, x.f, x.arg, x.seq) = (was.period, was.f, was.arg, was.seq);
-        }
-    }
-
     /// The free list's link.
     ///
     /// # Safety

@@ -27,7 +27,7 @@ use super::run::Run;
 use super::timer::{MAX_WHEN, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
-use crate::sync::{AtomicI64, AtomicU32, Guarded, Ordering, RawLock, rank};
+use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank};
 use std::ops::{Deref, DerefMut};
 
 /// Keeps what follows on cache lines of its own.
@@ -68,6 +68,9 @@ pub(crate) struct Inner {
     pub(crate) no_sweep: bool,
 }
 
+/// One change in `Published::deleted_timers`.
+const CHANGE: u64 = 1 << 32;
+
 /// Written under the lock unless said otherwise; read by anybody.
 struct Published {
     /// Key of the first entry, 0 when there is none. adjusttimers may lower it early.
@@ -79,8 +82,9 @@ struct Published {
     told: AtomicI64,
     /// Entries, dead ones included; changes at unlock only, so it never dips.
     num_timers: AtomicU32,
-    /// Dead entries: Modified with `when` 0. Changed under the timer's lock.
-    deleted_timers: AtomicU32,
+    /// Dead entries: Modified with `when` 0. Changed under the timer's lock. The upper half
+    /// counts the changes, for verify_timer_heap.
+    deleted_timers: AtomicU64,
     /// What the timerp_mask says. Under the lock only.
     in_mask: AtomicU32,
 }
@@ -116,7 +120,7 @@ impl Timers {
                 timer_modified_earliest: AtomicI64::new(0),
                 told: AtomicI64::new(MAX_WHEN),
                 num_timers: AtomicU32::new(0),
-                deleted_timers: AtomicU32::new(0),
+                deleted_timers: AtomicU64::new(0),
                 in_mask: AtomicU32::new(0),
             }),
             pass: Line(Pass {
@@ -174,6 +178,12 @@ impl Timers {
 
     #[inline(always)]
     pub(crate) fn deleted_timers(&self) -> u32 {
+        self.deleted_and_changes() as u32
+    }
+
+    /// The count, and above it how often it has changed.
+    #[inline(always)]
+    pub(crate) fn deleted_and_changes(&self) -> u64 {
         self.published.deleted_timers.load(Ordering::Relaxed)
     }
 
@@ -182,7 +192,7 @@ impl Timers {
     pub(crate) fn add_deleted(&self) {
         self.published
             .deleted_timers
-            .fetch_add(1, Ordering::Relaxed);
+            .fetch_add(CHANGE + 1, Ordering::Relaxed);
     }
 
     /// One dead entry less: swept, or armed again; under its timer's lock.
@@ -190,12 +200,14 @@ impl Timers {
     pub(crate) fn sub_deleted(&self) {
         self.published
             .deleted_timers
-            .fetch_sub(1, Ordering::Relaxed);
+            .fetch_add(CHANGE - 1, Ordering::Relaxed);
     }
 
     /// After a fork: sets the count that interrupted operations may have left wrong.
     pub(crate) fn set_deleted(&self, n: u32) {
-        self.published.deleted_timers.store(n, Ordering::Relaxed);
+        self.published
+            .deleted_timers
+            .store(n as u64, Ordering::Relaxed);
     }
 
     /// More dead entries than the bound of design allows: who stops one sweeps some.
@@ -377,7 +389,11 @@ impl<S: Procs> Held<'_, S> {
     fn publish_empty(&mut self, filled: bool) {
         let pub_ = &self.tm.published;
         if filled {
+            // First the mask, then `told`: whoever still found the bit clear was told
+            // "never", also if a note from before the P was empty comes only now.
             self.s.set_mask(self.tm.index, true);
+            #[cfg(not(gt_mutant = "filled_without_told"))]
+            pub_.told.fetch_max(MAX_WHEN, Ordering::AcqRel);
         } else {
             // golang/go#51654: left set on an empty heap, it makes pollers spin.
             pub_.timer_modified_earliest.store(0, Ordering::Relaxed);
@@ -411,7 +427,7 @@ impl<S: Procs> Held<'_, S> {
     }
 
     pub(crate) fn end_pass(&mut self) {
-        self.passes -= 1;
+        self.passes = self.passes.saturating_sub(1); // 0 already in a fork child
         if self.passes == 0 {
             self.tm.pass.now.store(i64::MIN, Ordering::Relaxed);
             self.next_pass();
@@ -459,7 +475,8 @@ impl<S: Procs> DerefMut for Held<'_, S> {
 impl<S: Procs> Drop for Held<'_, S> {
     #[inline]
     fn drop(&mut self) {
-        loop {
+        // So many sweeps look at each place once.
+        for _ in 0..self.heap.total() / sweep::STEP + 2 {
             let may_sweep = !self.no_sweep;
             if may_sweep && self.tm.owes_sweep() {
                 sweep::sweep(self);
@@ -473,5 +490,7 @@ impl<S: Procs> Drop for Held<'_, S> {
                 return;
             }
         }
+        self.publish();
+        self.tm.lock.unlock_as(self.rank);
     }
 }

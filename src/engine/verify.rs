@@ -41,40 +41,32 @@ impl Rule {
 
 /// Looks at every entry; the first that breaks a rule is named.
 pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, TimerRef)> {
-    let mut wrong = 0;
-    loop {
-        let counted = h.tm.deleted_timers();
-        let mut dead = 0;
-        for i in 0..h.heap.total() {
-            let e = h.heap.get(i);
-            let l = e.t.lock(h.s.host());
-            let broken = if l.state == State::Removed {
-                Some(Rule::State)
-            } else if l.p() != h.tm.index {
-                Some(Rule::Owner)
-            } else if l.key != e.when || (l.state == State::Waiting && l.when != l.key) {
-                Some(Rule::Key)
-            } else {
-                None
-            };
-            dead += (l.when == 0) as u32;
-            l.put_back();
-            if let Some(rule) = broken {
-                return Some((rule, e.t));
-            }
-        }
-        if let Some(i) = h.heap.first_disorder() {
-            return Some((Rule::Order, h.heap.get(i).t));
-        }
-        // Others may stop and re-arm meanwhile: only a count that stands still is judged.
-        if dead == counted || h.tm.deleted_timers() != counted {
-            return None;
-        }
-        wrong += 1;
-        if wrong == 3 {
-            return (h.heap.total() > 0).then(|| (Rule::Deleted, h.heap.get(0).t));
+    let counted = h.tm.deleted_and_changes();
+    let mut dead = 0;
+    for i in 0..h.heap.total() {
+        let e = h.heap.get(i);
+        let l = e.t.lock(h.s.host());
+        let broken = if l.state == State::Removed {
+            Some(Rule::State)
+        } else if l.p() != h.tm.index {
+            Some(Rule::Owner)
+        } else if l.key != e.when || (l.state == State::Waiting && l.when != l.key) {
+            Some(Rule::Key)
+        } else {
+            None
+        };
+        dead += (l.when == 0) as u32;
+        l.put_back();
+        if let Some(rule) = broken {
+            return Some((rule, e.t));
         }
     }
+    if let Some(i) = h.heap.first_disorder() {
+        return Some((Rule::Order, h.heap.get(i).t));
+    }
+    // Others may stop and re-arm meanwhile: the count is judged if nobody did.
+    let judged = h.tm.deleted_and_changes() == counted && h.heap.total() > 0;
+    (judged && dead != counted as u32).then(|| (Rule::Deleted, h.heap.get(0).t))
 }
 
 /// How many entries are dead. Only where nobody else is about: in a fork child.

@@ -43,11 +43,22 @@ pub(super) fn call_ptr<T>(f: impl FnOnce() -> Result<*mut T>) -> *mut T {
 }
 
 /// A panic of this library must not unwind into C; a C++ exception of a callback may.
-pub(super) struct AbortOnPanic;
+pub(super) struct AbortOnPanic {
+    /// The caller was unwinding already: a Rust program's destructor.
+    before: bool,
+}
+
+impl AbortOnPanic {
+    pub(super) fn new() -> Self {
+        AbortOnPanic {
+            before: std::thread::panicking(),
+        }
+    }
+}
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.before && std::thread::panicking() {
             eprintln!("gotimer: internal error, see the message above");
             std::process::abort();
         }

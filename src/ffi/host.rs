@@ -40,12 +40,14 @@ pub struct gt_host {
     /// The wake time of `p` got as early as `when`, earlier than anyone could have been
     /// told: wake who sleeps for p. A wake that comes before the sleep must make that
     /// sleep return at once. Called with no lock held, so any function may be called,
-    /// except gt_p_free. Default: gt_notewakeup(p).
+    /// except gt_p_free. It may come before gt_p_new has returned p. Default:
+    /// gt_notewakeup(p).
     pub wake_netpoller: Option<unsafe extern "C" fn(ctx: *mut c_void, p: *mut gt_p, when: i64)>,
-    /// Gives the processor away while a timer is locked by another thread. Default: sched_yield.
+    /// Gives the processor away while a timer is locked by another thread. Locks may be held:
+    /// must not call this library, and must not switch green threads. Default: sched_yield.
     pub osyield: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
     /// Pins the green thread to its thread: it must not be preempted until releasem.
-    /// Calls nest. Default: none.
+    /// Calls nest. Must not call this library, and must not switch. Default: none.
     pub acquirem: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
     /// The counterpart of acquirem. Must not call this library, and must not switch.
     pub releasem: Option<unsafe extern "C" fn(ctx: *mut c_void)>,

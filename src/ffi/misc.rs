@@ -74,8 +74,9 @@ pub extern "C" fn gt_last_error() -> c_int {
 
 /// In a fork child: makes the scheds usable again. Timers that lost threads held locked
 /// are released, what they were doing counts as done or as not done; the Ps of lost
-/// threads are unbound, their callbacks count as ended; all timers go on. Until then every
-/// call in the child gives GT_EFORK.
+/// threads are unbound, their callbacks count as ended; all timers go on. Until then calls in
+/// the child give GT_EFORK. Memory that lost threads were using for their passes stays in use
+/// until the child ends.
 ///
 /// Threads: the child's only one. Callback: yes.
 /// Returns: 0, also where there was no fork.

@@ -57,7 +57,7 @@ unsafe fn answer(c: &Checked, rnow: *mut i64, poll_until: *mut i64) -> bool {
 /// `p_` is NULL or a live P.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn gt_runtimer(p_: *mut gt_p, now: i64) -> i64 {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -93,7 +93,7 @@ pub unsafe extern "C-unwind" fn gt_check_timers(
     rnow: *mut i64,
     poll_until: *mut i64,
 ) -> c_int {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     call(|| {
         // SAFETY: the caller's promise.
         let p = unsafe { p(p_) }?;
@@ -125,7 +125,7 @@ pub unsafe extern "C-unwind" fn gt_check_others(
     rnow: *mut i64,
     poll_until: *mut i64,
 ) -> c_int {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;

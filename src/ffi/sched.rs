@@ -100,13 +100,14 @@ pub unsafe extern "C" fn gt_sched_set_time(s: *mut gt_sched, now: i64) -> c_int 
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn gt_sched_advance(s: *mut gt_sched, d: i64) -> c_int {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     // SAFETY: the caller's promise.
     call(|| unsafe { sched(s) }?.advance(d))
 }
 
 /// Go's timeSleepUntil: when the first timer of all Ps, and of those that no P owns, is
-/// due. Whoever arms an earlier one after this calls the wake hook of its P.
+/// due. Whoever arms an earlier one after this calls the wake hook of its P; if no P lives,
+/// the timer waits for one, and no hook is called.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: the time, GT_MAX_WHEN if there is none, GT_EINVAL, GT_EFORK.

@@ -5,7 +5,7 @@ use super::handle::{
 };
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
-use crate::procs::{self, P, Sched};
+use crate::procs::{self, P, Sched, forked};
 use libc::uintptr_t;
 use std::ffi::{c_int, c_void};
 
@@ -200,8 +200,8 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
 /// stopped timer may be, stays there.
 ///
 /// Threads: any. Callback: yes.
-/// Returns: as gt_addtimer; GT_EXDEV (a P of another sched), GT_ESTALE (the P was freed
-/// meanwhile).
+/// If the P is freed meanwhile, another one is chosen.
+/// Returns: as gt_addtimer; GT_EXDEV (a P of another sched).
 /// Since: 0.1.
 ///
 /// # Safety
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn gt_addtimer_on(
 /// gt_modtimer, naming the P that the timer goes to if it is in no heap.
 ///
 /// Threads: any. Callback: yes.
-/// Returns: as gt_modtimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
+/// Returns: as gt_modtimer; GT_EXDEV as gt_addtimer_on.
 /// Since: 0.1.
 ///
 /// # Safety
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn gt_modtimer_on(
 /// gt_resettimer, naming the P that the timer goes to if it is in no heap.
 ///
 /// Threads: any. Callback: yes.
-/// Returns: as gt_resettimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
+/// Returns: as gt_resettimer; GT_EXDEV as gt_addtimer_on.
 /// Since: 0.1.
 ///
 /// # Safety
@@ -403,9 +403,13 @@ pub(super) fn when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_id(t: *mut gt_timer) -> u64 {
-    // SAFETY: the caller's promise.
-    let id = unsafe { timer(t) }
-        .and_then(|(t, s)| engine::timer_status(s, t, None).map(|_| engine::id(t)));
+    let id = if forked() {
+        Err(Error::Fork)
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { timer(t) }
+            .and_then(|(t, s)| engine::timer_status(s, t, None).map(|_| engine::id(t)))
+    };
     id.unwrap_or_else(|e| {
         procs::hot().last_error.set(e.code());
         0

@@ -5,13 +5,15 @@
 //! gt_after_fork; until then, calls in the child give GT_EFORK.
 
 use super::sched::Sched;
-use super::tls;
-use crate::engine::{Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
+use super::{tls, wait};
+#[cfg(feature = "checked")]
+use crate::engine::checked;
+use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
 use crate::error::Result;
 use crate::sync::{RawLock, rank};
 use std::cell::UnsafeCell;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Scheds {
     lock: RawLock,
@@ -87,28 +89,35 @@ pub(crate) fn register() {
     });
 }
 
-static FORKER: AtomicU64 = AtomicU64::new(0);
-
 extern "C" fn prepare() {
-    let me = tls::my_token();
     SCHEDS.lock.lock();
-    FORKER.store(me, Ordering::Relaxed);
+    wait::WAITERS.lock.lock();
+    rank::leave(rank::WAITERS);
     // SAFETY: the lock is held, and the list's scheds are alive.
-    for &s in unsafe { &*SCHEDS.list.get() } {
+    let list = unsafe { &*SCHEDS.list.get() };
+    for &s in list {
         // SAFETY: as above.
         unsafe { &*s }.fork_lock();
-        rank::leave(rank::REGISTRY);
-        rank::leave(rank::WAITERS);
-        rank::leave(rank::SLAB);
+    }
+    #[cfg(feature = "checked")]
+    checked::fork_lock();
+    FORKING.store(true, Ordering::SeqCst);
+    for &s in list {
+        // SAFETY: as above.
+        unsafe { &*s }.fork_wait_for_writers();
     }
 }
 
 extern "C" fn parent() {
+    FORKING.store(false, Ordering::SeqCst);
+    #[cfg(feature = "checked")]
+    checked::fork_unlock();
     // SAFETY: the lock is held since `prepare`.
     for &s in unsafe { &*SCHEDS.list.get() } {
         // SAFETY: as above.
         unsafe { &*s }.fork_unlock();
     }
+    wait::WAITERS.lock.unlock();
     SCHEDS.lock.unlock();
 }
 
@@ -123,6 +132,7 @@ pub(crate) fn after_fork() -> Result<()> {
         return Ok(());
     }
     let me = tls::my_token();
+    wait::WAITERS.forget();
     for_each_sched_unlocked(|s| repair(s, me));
     FORKED.store(false, Ordering::Relaxed);
     Ok(())
@@ -139,7 +149,6 @@ fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
 
 fn repair(s: &Sched, me: u64) {
     s.fork_repair(me);
-    s.waiters.forget();
     s.registry.for_each_slot(|p| {
         if p.bound.load(Ordering::Relaxed) != me {
             p.bound.store(0, Ordering::Relaxed);

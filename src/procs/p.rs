@@ -76,14 +76,13 @@ impl P {
         self.dead.load(Ordering::SeqCst)
     }
 
-    /// The slot gets a new owner.
+    /// The slot gets a new owner. The P stays dead until it has adopted the orphans.
     pub(crate) fn revive(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.refs.store(1, Ordering::Relaxed);
         self.bound.store(0, Ordering::Relaxed);
         self.userdata.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.note.clear();
-        self.set_dead(false);
     }
 
     pub(crate) fn set_dead(&self, dead: bool) {

@@ -13,7 +13,7 @@ use super::adopt::move_timers;
 use super::p::P;
 use super::sched::Sched;
 use super::tls;
-use crate::engine::{Checked, MAX_WHEN, Procs, check_timers};
+use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sync::{RawLock, rank};
@@ -46,7 +46,7 @@ pub(crate) struct Registry {
     /// First free slot, index + 1. Guarded by `free_lock`, so that the end of a pass can
     /// give a slot back whatever the registry is doing.
     free: AtomicU32,
-    free_lock: RawLock,
+    pub(crate) free_lock: RawLock,
     /// Where the next choice of a P begins.
     turn: AtomicUsize,
 }
@@ -68,6 +68,7 @@ impl Registry {
     pub(crate) fn make_orphan(&self, s: &Sched) -> Result<()> {
         let orphan = self.slot(s)?;
         orphan.revive();
+        orphan.set_dead(false);
         Ok(())
     }
 
@@ -266,15 +267,16 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
         moved = move_timers(s, p, orphan).map(|_| ());
     }
     if let Err(e) = moved {
-        // Back to how it was; what has moved moves back, for which there is room.
+        // Back to how it was; what has moved moves back, for which there is room. Nobody
+        // else inserts into p: it has not been alive yet.
         while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
         orphan.set_dead(orphans_were_dead);
-        p.set_dead(true);
         p.release_heap(s.host());
         p.refs.store(0, Ordering::Relaxed);
         r.recycle(p);
         return Err(e);
     }
+    p.set_dead(false);
     s.add_ref();
     r.change_list(|list| {
         let at = list.partition_point(|&i| i < p.index);
@@ -291,10 +293,15 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
     let s = p.sched();
     let r = &s.registry;
     r.lock.lock();
-    let freed = p_free_locked(s, r, p);
+    let (freed, to) = p_free_locked(s, r, p);
     r.lock.unlock();
-    let to = freed?;
+    // Timers may have moved even if it failed.
     to.note_lowered_to_first(s);
+    if freed.is_err() {
+        p.note_lowered_to_first(s);
+        return freed;
+    }
+    to.update_fd();
     // A wake hook that was called for this P may still use it.
     let mut backoff = crate::sync::Backoff::new();
     while p.hooks.load(Ordering::SeqCst) > 0 {
@@ -307,21 +314,23 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
     Ok(())
 }
 
-fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
-    if p.is_dead() {
-        return Err(Error::Stale);
-    }
+/// Returns also the P that the timers went to.
+fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'a P) {
     let to = {
         let guard = epoch::pin();
-        r.list(&guard)
-            .iter()
-            .find(|&&i| i != p.index)
-            .map_or(r.orphan(), |&i| r.p(i))
+        let other = r.list(&guard).iter().find(|&&i| i != p.index);
+        other.map_or(r.orphan(), |&i| r.p(i))
     };
-    let last = to.index == 0;
+    if p.is_dead() {
+        return (Err(Error::Stale), to);
+    }
     // Room for all before the first one moves: out of memory changes nothing.
-    to.lock(s).heap.reserve(s.host(), p.num_timers() as usize)?;
+    let room = to.lock(s).heap.reserve(s.host(), p.num_timers() as usize);
+    if room.is_err() {
+        return (room, to);
+    }
     // From here on nobody inserts into p; those who look for a P find another one.
+    let last = to.index == 0;
     r.change_list(|list| list.retain(|&i| i != p.index));
     if last {
         to.set_dead(false);
@@ -329,6 +338,7 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
     p.set_dead(true);
     while p.num_timers() > 0 {
         if let Err(e) = move_timers(s, to, p) {
+            // Others have filled the room meanwhile: p lives on.
             p.set_dead(false);
             r.change_list(|list| {
                 let at = list.partition_point(|&i| i < p.index);
@@ -338,11 +348,11 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> Result<&'a P> {
                 to.set_dead(true);
                 while to.num_timers() > 0 && move_timers(s, p, to).is_ok() {}
             }
-            return Err(e);
+            return (Err(e), to);
         }
     }
     p.release_heap(s.host());
-    Ok(to)
+    (Ok(()), to)
 }
 
 /// Go's timeSleepUntil: the earliest wake time of all Ps and of the orphans.
@@ -364,6 +374,7 @@ pub(crate) fn time_sleep_until(s: &Sched) -> i64 {
 /// behind it, so that thieves do not all come to the same one.
 pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
     let now = if now == 0 { s.now() } else { now };
+    let _keep = s.keep();
     let start = self_p.map_or(0, |p| p.index);
     let mut all = Checked {
         now,
@@ -376,8 +387,8 @@ pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
         }
         let mut w = p.wake_time();
         if w != 0 && w <= now && p.try_hold() {
+            let _hold = Hold::held(s, p);
             let c = check_timers(s, p, now);
-            s.unhold(p);
             if c.ran > 0 {
                 s.block().add(crate::engine::Counter::Steals, c.ran as u64);
             }

@@ -5,7 +5,6 @@
 //! under way over one of its Ps, are gone (`refs`).
 
 use super::registry::Registry;
-use super::wait::Waiters;
 use super::{fork, tls};
 use crate::engine::{
     Block, Counter, DropFn, Func, Histogram, MAX_WHEN, Procs, Slab, TimerRef, Timers,
@@ -62,7 +61,6 @@ pub(crate) struct Sched {
     clock: Clock,
     pub(crate) slab: Slab,
     pub(crate) registry: Registry,
-    pub(crate) waiters: Waiters,
     verify: bool,
     lateness: bool,
     /// Open, timers in use, Ps' slots in use: one each.
@@ -80,6 +78,15 @@ unsafe impl Sync for Sched {}
 // SAFETY: as above.
 unsafe impl Send for Sched {}
 
+/// A reference to a sched, given back when this is dropped.
+pub(crate) struct Keep<'a>(&'a Sched);
+
+impl Drop for Keep<'_> {
+    fn drop(&mut self) {
+        self.0.unref();
+    }
+}
+
 impl Sched {
     /// A new sched. It is destroyed by `unref`.
     pub(crate) fn new(config: Config) -> Result<NonNull<Sched>> {
@@ -96,7 +103,6 @@ impl Sched {
             clock: Clock::new(config.kind),
             slab: Slab::new(),
             registry: Registry::new(),
-            waiters: Waiters::new(),
             verify: config.verify || verify_from_environment(),
             lateness: config.lateness,
             refs: AtomicU64::new(1),
@@ -142,6 +148,12 @@ impl Sched {
             // SAFETY: the last reference; nobody finds it any more.
             unsafe { Self::destroy(NonNull::from(self)) };
         }
+    }
+
+    /// Keeps the sched while callbacks run that may free it.
+    pub(crate) fn keep(&self) -> Keep<'_> {
+        self.add_ref();
+        Keep(self)
     }
 
     /// # Safety
@@ -233,6 +245,7 @@ impl Sched {
         if d < 0 {
             return Err(Error::Inval);
         }
+        let _keep = self.keep();
         let end = self.now().saturating_add(d);
         let mut ran = 0;
         loop {
@@ -263,6 +276,9 @@ impl Sched {
     /// A block for the thread with this token: one that a thread has left, or a new one,
     /// or if there is no memory the shared one.
     pub(crate) fn block_of(&self, token: u64) -> *const Block {
+        if token == 0 {
+            return &self.shared;
+        }
         let mut found: *const Block = std::ptr::null();
         self.block_lock.lock();
         for wanted in [token, 0] {
@@ -336,35 +352,53 @@ impl Sched {
 
     pub(crate) fn fork_lock(&self) {
         self.registry.lock.lock();
-        self.waiters.lock.lock();
+        rank::leave(rank::REGISTRY);
         self.registry.for_each_slot(|p| {
             p.fd.fork_lock();
             p.fork_lock();
         });
         self.block_lock.lock();
         rank::leave(rank::SLAB);
+        self.registry.free_lock.lock();
+        rank::leave(rank::SLAB);
         self.slab.lock_for_fork();
+        rank::leave(rank::SLAB);
+    }
+
+    /// With FORKING set, and the Ps' locks held: waits until no thread is in the middle of
+    /// changing a timer's fields.
+    pub(crate) fn fork_wait_for_writers(&self) {
+        let wait = |b: &Block| {
+            let mut backoff = crate::sync::Backoff::new();
+            while b.is_writing() {
+                backoff.snooze(&self.host);
+            }
+        };
+        let mut b = self.blocks.get();
+        // SAFETY: the list's lock is held, and its blocks live as long as the sched.
+        while let Some(block) = unsafe { b.as_ref() } {
+            wait(block);
+            b = block.next;
+        }
+        wait(&self.shared);
     }
 
     pub(crate) fn fork_unlock(&self) {
         self.slab.unlock_for_fork();
+        self.registry.free_lock.unlock();
         self.block_lock.unlock();
         self.registry.for_each_slot(|p| {
             p.fork_unlock();
             p.fd.fork_unlock();
         });
-        self.waiters.lock.unlock();
         self.registry.lock.unlock();
     }
 
-    /// In a fork child: what lost threads left half done counts as not done, and the
-    /// counters add up again.
+    /// In a fork child: timers that lost threads held are released; what was done to them
+    /// counts as done or as not done.
     pub(crate) fn fork_repair(&self, me: u64) {
         self.for_each_block(|b| {
-            if let Some((t, was)) = b.take_undo() {
-                // SAFETY: a block's undo names a timer of its sched.
-                unsafe { &*t }.undo(&was);
-            }
+            b.forget_writer();
             if b.owner.load(Ordering::Relaxed) != me {
                 b.owner.store(0, Ordering::Relaxed);
             }
@@ -430,15 +464,14 @@ impl Procs for Sched {
         if !p.is_dead() {
             self.block().add(Counter::Wakes, 1);
             self.host.assert_unlocked();
-            let depth = &tls::hot().wake_depth;
-            depth.set(depth.get() + 1);
+            tls::add_wake_depth(1);
             match self.host.hooks().wake_netpoller {
                 // SAFETY: the embedder's hook; the P is not freed before we are done.
                 Some(f) => unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) },
                 None => p.note.wakeup(),
             }
             p.update_fd();
-            depth.set(depth.get() - 1);
+            tls::add_wake_depth(-1);
         }
         p.hooks.fetch_sub(1, Ordering::SeqCst);
     }

@@ -64,18 +64,24 @@ pub(crate) fn hot() -> &'static Hot {
     HOT.with(|h| unsafe { &*std::ptr::from_ref(h) })
 }
 
-/// A number that no other thread has or had.
+/// A number that no other thread has or had; 0 when the thread is as good as over: nobody
+/// would take back what it got.
 fn token(h: &Hot) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    if h.token.get() == 0 {
+    if h.token.get() == 0 && AT_EXIT.try_with(|_| ()).is_ok() {
         h.token.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        let _ = AT_EXIT.try_with(|_| ());
     }
     h.token.get()
 }
 
 pub(crate) fn my_token() -> u64 {
     token(hot())
+}
+
+/// The thread enters a wake hook (1) or leaves it (-1).
+pub(crate) fn add_wake_depth(n: i32) {
+    let depth = &hot().wake_depth;
+    depth.set(depth.get().wrapping_add_signed(n));
 }
 
 /// This thread's counters in a sched.
@@ -120,6 +126,9 @@ pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
 /// Binds the calling thread to a P.
 pub(crate) fn acquirep(p: &P) -> Result<()> {
     let me = my_token();
+    if me == 0 {
+        return Err(Error::Inval); // from a destructor of a thread that ends
+    }
     if let Some(mine) = current_p() {
         return if std::ptr::eq(mine, p) {
             Ok(())
@@ -142,8 +151,12 @@ pub(crate) fn current_p() -> Option<&'static P> {
 
 /// Unbinds the calling thread. The P that it was bound to, unless that is gone.
 pub(crate) fn releasep() -> Option<&'static P> {
+    let me = hot().token.get();
     let p = with_bound(|p| {
-        p.bound.store(0, Ordering::Release);
+        // Only if it is still ours: freed meanwhile, it may be somebody else's by now.
+        let _ = p
+            .bound
+            .compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed);
         p
     });
     hot().bound.set((0, std::ptr::null()));

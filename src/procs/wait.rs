@@ -16,27 +16,31 @@ use std::cell::Cell;
 struct Waiter {
     context: usize,
     t: TimerRef,
+    /// Of the timer; alive as long as the waiter is in its call.
+    s: *const Sched,
     /// Of the search under way.
     reached: Cell<bool>,
     followed: Cell<bool>,
     next: Cell<*const Waiter>,
 }
 
-pub(crate) struct Waiters {
-    pub(crate) lock: RawLock,
+/// All who wait, whatever their sched: contexts may wait for each other across scheds.
+pub(super) struct Waiters {
+    pub(super) lock: RawLock,
     first: Cell<*const Waiter>,
 }
 
-impl Waiters {
-    pub(crate) fn new() -> Self {
-        Waiters {
-            lock: RawLock::new(rank::WAITERS),
-            first: Cell::new(std::ptr::null()),
-        }
-    }
+// SAFETY: `first`, and the waiters in the list, are guarded by `lock`.
+unsafe impl Sync for Waiters {}
 
+pub(super) static WAITERS: Waiters = Waiters {
+    lock: RawLock::new(rank::WAITERS),
+    first: Cell::new(std::ptr::null()),
+};
+
+impl Waiters {
     /// In a fork child: the others are gone.
-    pub(crate) fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.first.set(std::ptr::null());
     }
 
@@ -54,31 +58,27 @@ impl Waiters {
 }
 
 /// Takes its waiter off the list, whatever way its function is left.
-struct Listed<'a> {
-    s: &'a Sched,
-    w: &'a Waiter,
-}
+struct Listed<'a>(&'a Waiter);
 
 impl<'a> Listed<'a> {
-    fn enter(s: &'a Sched, w: &'a Waiter) -> Self {
-        s.waiters.lock.lock();
-        w.next.set(s.waiters.first.get());
-        s.waiters.first.set(w);
-        s.waiters.lock.unlock();
-        Listed { s, w }
+    fn enter(w: &'a Waiter) -> Self {
+        WAITERS.lock.lock();
+        w.next.set(WAITERS.first.get());
+        WAITERS.first.set(w);
+        WAITERS.lock.unlock();
+        Listed(w)
     }
 }
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        let waiters = &self.s.waiters;
-        waiters.lock.lock();
-        if std::ptr::eq(waiters.first.get(), self.w) {
-            waiters.first.set(self.w.next.get());
-        } else if let Some(prev) = waiters.each().find(|w| std::ptr::eq(w.next.get(), self.w)) {
-            prev.next.set(self.w.next.get());
+        WAITERS.lock.lock();
+        if std::ptr::eq(WAITERS.first.get(), self.0) {
+            WAITERS.first.set(self.0.next.get());
+        } else if let Some(prev) = WAITERS.each().find(|w| std::ptr::eq(w.next.get(), self.0)) {
+            prev.next.set(self.0.next.get());
         }
-        waiters.lock.unlock();
+        WAITERS.lock.unlock();
     }
 }
 
@@ -99,9 +99,12 @@ fn for_each_run(s: &Sched, t: TimerRef, mut f: impl FnMut(usize)) {
 
 /// Is a committed run of the timer left?
 fn is_running(s: &Sched, t: TimerRef, generation: u32) -> bool {
+    // The references first: if the timer is alive after that, they were its handle's and its
+    // runs', and no run of it has been hidden by a free in between. Acquire: what runs that
+    // have ended did is seen.
+    let refs = t.refs.load(Ordering::Acquire);
     if s.generation(t) == generation && t.flags() & FREED == 0 {
-        // The handle is one reference, each run another. Acquire: what the runs did is seen.
-        return t.refs.load(Ordering::Acquire) > 1;
+        return refs > 1;
     }
     // Freed meanwhile, by another thread or its own callback.
     let mut any = false;
@@ -110,29 +113,28 @@ fn is_running(s: &Sched, t: TimerRef, generation: u32) -> bool {
 }
 
 /// Would `me` wait for himself?
-fn never_ends(s: &Sched, me: &Waiter) -> bool {
+fn never_ends(me: &Waiter) -> bool {
     if me.context == 0 {
         return false;
     }
-    s.waiters.lock.lock();
-    for w in s.waiters.each() {
+    WAITERS.lock.lock();
+    for w in WAITERS.each() {
         w.reached.set(std::ptr::eq(w, me));
         w.followed.set(false);
     }
     let mut back = false;
     while !back {
-        let Some(w) = s
-            .waiters
+        let Some(w) = WAITERS
             .each()
             .find(|w| w.reached.get() && !w.followed.get())
         else {
             break;
         };
         w.followed.set(true);
-        for_each_run(s, w.t, |context| {
+        // SAFETY: see Waiter.
+        for_each_run(unsafe { &*w.s }, w.t, |context| {
             back |= context == me.context;
-            for other in s
-                .waiters
+            for other in WAITERS
                 .each()
                 .filter(|o| context != 0 && o.context == context)
             {
@@ -140,7 +142,7 @@ fn never_ends(s: &Sched, me: &Waiter) -> bool {
             }
         });
     }
-    s.waiters.lock.unlock();
+    WAITERS.lock.unlock();
     back
 }
 
@@ -155,11 +157,12 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
     let me = Waiter {
         context: s.host().current_context(),
         t,
+        s,
         reached: Cell::new(false),
         followed: Cell::new(false),
         next: Cell::new(std::ptr::null()),
     };
-    let _listed = Listed::enter(s, &me);
+    let _listed = Listed::enter(&me);
     let mut backoff = Backoff::new();
     for round in 0u64.. {
         match deltimer(s, t, Some(generation)) {
@@ -172,7 +175,7 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
         if !is_running(s, t, generation) && !is_armed(s, t, generation) {
             break;
         }
-        if round % 8 == 0 && never_ends(s, &me) {
+        if round % 8 == 0 && never_ends(&me) {
             return Err(Error::Deadlk);
         }
         backoff.snooze(s.host());

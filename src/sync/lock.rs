@@ -6,16 +6,18 @@
 //! |---|---|---|
 //! | `GLOBAL` | the list of live scheds | scheds, for fork and thread exit |
 //! | `REGISTRY` | a sched's registry | which Ps exist, adopt, new and free of Ps |
-//! | `WAITERS` | a sched's waiters | who waits in deltimer_sync for what |
+//! | `WAITERS` | the waiters | who waits in deltimer_sync for what |
 //! | `FD` | a P's fd | what its timerfd is set to |
 //! | `TIMERS` | a P's timers lock | its heap |
 //! | `TIMERS2` | the second P's, in adopt only, by address | its heap |
 //! | `TIMER` | a timer's status lock | the timer's fields |
-//! | `SLAB` | the slab, counters' blocks | free nodes, chunks |
+//! | `SLAB` | the slab; the blocks of counters; the free slots of Ps | free nodes, chunks |
+//! | `CHUNKS` | the checked build's set of chunks | which addresses are timers |
 //!
-//! Debug builds check it at each lock. No hook but alloc and free is called with one
-//! of them held (acquirem and releasem stand just outside a timer's lock), and no
-//! callback at all.
+//! Debug builds check it at each lock. No callback and no drop function is called with one
+//! of them held, nor the hooks that may call back: wake_netpoller, preempt_stop,
+//! current_context. The other hooks may be: alloc, free, nanotime, and osyield, acquirem and
+//! releasem around a timer's lock.
 //!
 //! Why not std's Mutex: it must be free of poisoning (a callback may throw), can be
 //! released in a fork child by a thread that did not take it, and is visible to TSan.
@@ -33,6 +35,8 @@ pub(crate) mod rank {
     pub(crate) const TIMERS2: u8 = 5;
     pub(crate) const TIMER: u8 = 6;
     pub(crate) const SLAB: u8 = 7;
+    #[cfg(feature = "checked")]
+    pub(crate) const CHUNKS: u8 = 8;
 
     #[cfg(all(debug_assertions, not(gt_loom)))]
     thread_local! {

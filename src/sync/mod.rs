@@ -8,10 +8,10 @@ mod lock;
 pub(crate) use lock::{RawLock, rank};
 
 #[cfg(not(gt_loom))]
-pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(gt_loom)]
-pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// Memory that a lock guards. Under loom each access is checked for races.
 #[cfg(not(gt_loom))]
