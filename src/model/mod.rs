@@ -26,8 +26,10 @@ pub(super) struct Mini {
     block: Block,
     timers: Vec<NonNull<Timer>>,
     generations: Vec<AtomicU32>,
-    /// Calls of the wake hook, and the earliest time of one.
-    pub(super) wakes: AtomicUsize,
+    /// The timerp_mask of the one P.
+    mask: loom::sync::atomic::AtomicU32,
+    /// Calls of the wake hook.
+    pub(super) wakes: loom::sync::atomic::AtomicUsize,
     /// How often each timer was given back.
     pub(super) given_back: Vec<AtomicUsize>,
     pub(super) calls: AtomicUsize,
@@ -53,9 +55,13 @@ impl Procs for Mini {
         &self.ps[0]
     }
     fn wake(&self, _p: &Timers, _when: i64) {
-        self.wakes.fetch_add(1, Ordering::SeqCst);
+        // Seen by loom: who has been woken has synchronised with who woke him.
+        self.wakes.fetch_add(1, Ordering::AcqRel);
     }
-    fn set_mask(&self, _p: u32, _on: bool) {}
+    fn set_mask(&self, _p: u32, on: bool) {
+        self.mask
+            .store(on as u32, loom::sync::atomic::Ordering::Release);
+    }
     fn hold(&self, _p: &Timers) {}
     fn unhold(&self, _p: &Timers) {}
     fn pass_done(&self, _p: &Timers) {}
@@ -109,7 +115,8 @@ impl Mini {
                 .map(|_| NonNull::from(Box::leak(Box::new(Timer::new()))))
                 .collect(),
             generations: (0..n).map(|_| AtomicU32::new(1)).collect(),
-            wakes: AtomicUsize::new(0),
+            mask: loom::sync::atomic::AtomicU32::new(0),
+            wakes: loom::sync::atomic::AtomicUsize::new(0),
             given_back: (0..n).map(|_| AtomicUsize::new(0)).collect(),
             calls: AtomicUsize::new(0),
             drops: AtomicUsize::new(0),
@@ -154,6 +161,14 @@ impl Mini {
             add: false,
         };
         modtimer(self, self.t(i), Some(1), None, &arm)
+    }
+
+    /// The wake time for one who goes by the mask, as time_sleep_until does; 0: never.
+    pub(super) fn ask_by_mask(&self) -> i64 {
+        match self.mask.load(loom::sync::atomic::Ordering::Acquire) {
+            0 => 0,
+            _ => self.p().wake_time(),
+        }
     }
 
     /// The quiescent end: the heap is in order, and what was promised to sleepers holds.

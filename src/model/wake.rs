@@ -1,8 +1,8 @@
 //! adjusttimers against modtimer against who asks for the wake time: nobody sleeps past a
 //! timer, nothing is forgotten.
 
-use super::{Mini, model};
-use crate::engine::{adjusttimers, check_timers};
+use super::{Mini, model, model_bounded};
+use crate::engine::{adjusttimers, check_timers, deltimer, trim};
 use loom::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ fn told_100() -> Arc<Mini> {
     let mini = Mini::new(2, false);
     mini.arm(0, 100).unwrap();
     assert_eq!(mini.p().wake_time(), 100);
-    mini.wakes.store(0, Ordering::SeqCst);
+    mini.wakes.store(0, Ordering::Release);
     mini
 }
 
@@ -63,7 +63,7 @@ fn adjust_and_check_at_50(mini: &Mini) -> i64 {
 
 /// Who asks is told the earlier time, or is woken.
 fn told_or_woken(mini: &Mini, told: i64) {
-    let woken = mini.wakes.load(Ordering::SeqCst) > 0;
+    let woken = mini.wakes.load(Ordering::Acquire) > 0;
     assert!(
         told != 0 && told <= 10 || woken,
         "sleeps until {told}, and nobody wakes him"
@@ -143,7 +143,7 @@ fn model_modtimer_against_the_first_query_of_a_later_wake_time() {
         told_100_then_later,
         [arm_0_at_150, ask],
         |mini, [_, told]| {
-            let woken = mini.wakes.load(Ordering::SeqCst) > 0;
+            let woken = mini.wakes.load(Ordering::Acquire) > 0;
             assert!(
                 told == 150 || woken,
                 "sleeps until {told}, and nobody wakes him"
@@ -164,6 +164,37 @@ fn model_check_timers_against_modtimer() {
             let left = mini.check();
             assert_eq!(left as i64, 1 - ran);
             assert_eq!(ask(mini), if left == 1 { 10 } else { 0 });
+        },
+    );
+}
+
+/// Timer 1 comes and goes and timer 0 comes, while somebody goes by the mask. The note of
+/// timer 1 may be late: after the P was empty again. Whoever was told "never" before timer 0
+/// came is woken for it.
+#[test]
+fn model_a_late_note_against_a_query_by_mask() {
+    model_bounded(
+        2,
+        || Mini::new(2, false),
+        [
+            |mini| mini.arm(1, 50).unwrap() as i64,
+            |mini| {
+                let _ = deltimer(mini, mini.t(1), None);
+                trim(mini, mini.p());
+                mini.arm(0, 70).unwrap() as i64
+            },
+            |mini| {
+                let before = mini.wakes.load(Ordering::Acquire) as i64;
+                match mini.ask_by_mask() {
+                    0 => before,
+                    _ => -1,
+                }
+            },
+        ],
+        |mini, [_, _, told_never]| {
+            let wakes = mini.wakes.load(Ordering::Acquire) as i64;
+            assert!(told_never < wakes, "told never, and nobody wakes him");
+            mini.check();
         },
     );
 }
