@@ -256,16 +256,18 @@ typedef struct {
      * The wake time of `p` got as early as `when`, earlier than anyone could have been
      * told: wake who sleeps for p. A wake that comes before the sleep must make that
      * sleep return at once. Called with no lock held, so any function may be called,
-     * except gt_p_free. Default: gt_notewakeup(p).
+     * except gt_p_free. It may come before gt_p_new has returned p. Default:
+     * gt_notewakeup(p).
      */
     void (*wake_netpoller)(void *ctx, gt_p *p, int64_t when);
     /**
-     * Gives the processor away while a timer is locked by another thread. Default: sched_yield.
+     * Gives the processor away while a timer is locked by another thread. Locks may be held:
+     * must not call this library, and must not switch green threads. Default: sched_yield.
      */
     void (*osyield)(void *ctx);
     /**
      * Pins the green thread to its thread: it must not be preempted until releasem.
-     * Calls nest. Default: none.
+     * Calls nest. Must not call this library, and must not switch. Default: none.
      */
     void (*acquirem)(void *ctx);
     /**
@@ -522,8 +524,9 @@ int gt_last_error(void);
 /**
  * In a fork child: makes the scheds usable again. Timers that lost threads held locked
  * are released, what they were doing counts as done or as not done; the Ps of lost
- * threads are unbound, their callbacks count as ended; all timers go on. Until then every
- * call in the child gives GT_EFORK.
+ * threads are unbound, their callbacks count as ended; all timers go on. Until then calls in
+ * the child give GT_EFORK. Memory that lost threads were using for their passes stays in use
+ * until the child ends.
  *
  * Threads: the child's only one. Callback: yes.
  * Returns: 0, also where there was no fork.
@@ -568,7 +571,7 @@ gt_p *gt_p_new(gt_sched *s);
  * no timer is lost), GT_ESTALE, GT_EFORK.
  * Since: 0.1. Source: Go's p.destroy.
  */
-int gt_p_free(gt_p *p_);
+int gt_p_free(gt_p *p);
 
 /**
  * Binds the calling thread to a P: what it arms goes there. A thread that ends releases
@@ -576,10 +579,11 @@ int gt_p_free(gt_p *p_);
  *
  * Threads: any. Callback: yes.
  * Returns: 0 (also if it is bound to this P already), GT_EBUSY (the P is bound to
- * another thread, or the thread to another P), GT_EINVAL, GT_EFORK.
+ * another thread, or the thread to another P), GT_EINVAL (also from a destructor of a
+ * thread that is ending), GT_EFORK.
  * Since: 0.1. Source: Go's acquirep.
  */
-int gt_acquirep(gt_p *p_);
+int gt_acquirep(gt_p *p);
 
 /**
  * Unbinds the calling thread from its P.
@@ -606,14 +610,14 @@ gt_p *gt_current_p(void);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int gt_p_set_userdata(gt_p *p_, void *data);
+int gt_p_set_userdata(gt_p *p, void *data);
 
 /**
  * The pointer that was kept with a P; NULL at first, and for a NULL P.
  *
  * Threads: any. Callback: yes. Since: 0.1.
  */
-void *gt_p_userdata(gt_p *p_);
+void *gt_p_userdata(gt_p *p);
 
 /**
  * Entries in the P's heap, those of stopped timers included. Go's numTimers.
@@ -622,7 +626,7 @@ void *gt_p_userdata(gt_p *p_);
  * Returns: the number, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int64_t gt_p_num_timers(gt_p *p_);
+int64_t gt_p_num_timers(gt_p *p);
 
 /**
  * Entries of stopped timers in the P's heap. Go's deletedTimers.
@@ -631,7 +635,7 @@ int64_t gt_p_num_timers(gt_p *p_);
  * Returns: the number, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int64_t gt_p_deleted_timers(gt_p *p_);
+int64_t gt_p_deleted_timers(gt_p *p);
 
 /**
  * Moves all timers that `from` has to `to`, and wakes `to` if one of them is earlier
@@ -652,7 +656,7 @@ int gt_adopt_timers(gt_p *to, gt_p *from);
  * Returns: the time, 0 if there is none, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int64_t gt_nobarrier_wake_time(gt_p *p_);
+int64_t gt_nobarrier_wake_time(gt_p *p);
 
 /**
  * A file descriptor for poll, epoll and the like: readable when the P has a due timer.
@@ -665,7 +669,7 @@ int64_t gt_nobarrier_wake_time(gt_p *p_);
  * Returns: the descriptor, GT_EINVAL, GT_EMFILE, GT_EFORK.
  * Since: 0.1.
  */
-int gt_p_fd(gt_p *p_);
+int gt_p_fd(gt_p *p);
 
 /**
  * Sleeps until the sched's clock reaches `until` (0 or GT_MAX_WHEN: for ever), or
@@ -678,7 +682,7 @@ int gt_p_fd(gt_p *p_);
  * freed meanwhile), GT_EFORK.
  * Since: 0.1. Source: Go's notetsleep.
  */
-int gt_notetsleep(gt_p *p_, int64_t until);
+int gt_notetsleep(gt_p *p, int64_t until);
 
 /**
  * Wakes who sleeps in gt_notetsleep for this P, or the next one. The default wake hook.
@@ -687,7 +691,7 @@ int gt_notetsleep(gt_p *p_, int64_t until);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1. Source: Go's notewakeup.
  */
-int gt_notewakeup(gt_p *p_);
+int gt_notewakeup(gt_p *p);
 
 /**
  * Go's runtimer: runs the first timer of a P if it is due at `now` (0: the clock).
@@ -698,7 +702,7 @@ int gt_notewakeup(gt_p *p_);
  * GT_EINVAL (NULL, now < 0), GT_EFORK.
  * Since: 0.1.
  */
-int64_t gt_runtimer(gt_p *p_, int64_t now);
+int64_t gt_runtimer(gt_p *p, int64_t now);
 
 /**
  * Go's checkTimers: one pass over a P. Runs the timers due at `now` (0: the clock), in
@@ -714,7 +718,7 @@ int64_t gt_runtimer(gt_p *p_, int64_t now);
  * Returns: 1 if any timer ran, else 0; GT_EINVAL (NULL P, now < 0), GT_EFORK.
  * Since: 0.1.
  */
-int gt_check_timers(gt_p *p_, int64_t now, int64_t *rnow, int64_t *poll_until);
+int gt_check_timers(gt_p *p, int64_t now, int64_t *rnow, int64_t *poll_until);
 
 /**
  * Steals: a pass over each other P of the sched that has a due timer, and over the
@@ -738,7 +742,7 @@ int gt_check_others(gt_sched *s, gt_p *self_p, int64_t now, int64_t *rnow, int64
  * Returns: 0, GT_EINVAL (NULL, now < 0), GT_EFORK.
  * Since: 0.1.
  */
-int gt_adjusttimers(gt_p *p_, int64_t now, int force);
+int gt_adjusttimers(gt_p *p, int64_t now, int force);
 
 /**
  * Go's cleantimers: repairs stale timers at the head of the heap.
@@ -747,7 +751,7 @@ int gt_adjusttimers(gt_p *p_, int64_t now, int force);
  * Returns: 0, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int gt_cleantimers(gt_p *p_);
+int gt_cleantimers(gt_p *p);
 
 /**
  * Takes the entries of all stopped timers off, 64 places per hold of the P's lock, and
@@ -757,7 +761,7 @@ int gt_cleantimers(gt_p *p_);
  * Returns: how many entries it took off, GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int gt_trim(gt_p *p_);
+int gt_trim(gt_p *p);
 
 /**
  * Go's verifyTimerHeap: looks at every entry of the P's heap.
@@ -767,7 +771,7 @@ int gt_trim(gt_p *p_);
  * GT_EINVAL, GT_EFORK.
  * Since: 0.1.
  */
-int gt_verify_timer_heap(gt_p *p_);
+int gt_verify_timer_heap(gt_p *p);
 
 /**
  * Makes a sched.
@@ -832,7 +836,8 @@ int gt_sched_advance(gt_sched *s, int64_t d);
 
 /**
  * Go's timeSleepUntil: when the first timer of all Ps, and of those that no P owns, is
- * due. Whoever arms an earlier one after this calls the wake hook of its P.
+ * due. Whoever arms an earlier one after this calls the wake hook of its P; if no P lives,
+ * the timer waits for one, and no hook is called.
  *
  * Threads: any. Callback: yes.
  * Returns: the time, GT_MAX_WHEN if there is none, GT_EINVAL, GT_EFORK.
@@ -961,20 +966,20 @@ int gt_resettimer(gt_timer *t, int64_t when, int64_t period);
  * stopped timer may be, stays there.
  *
  * Threads: any. Callback: yes.
- * Returns: as gt_addtimer; GT_EXDEV (a P of another sched), GT_ESTALE (the P was freed
- * meanwhile).
+ * If the P is freed meanwhile, another one is chosen.
+ * Returns: as gt_addtimer; GT_EXDEV (a P of another sched).
  * Since: 0.1.
  */
-int gt_addtimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
+int gt_addtimer_on(gt_p *p, gt_timer *t, int64_t when, int64_t period);
 
 /**
  * gt_modtimer, naming the P that the timer goes to if it is in no heap.
  *
  * Threads: any. Callback: yes.
- * Returns: as gt_modtimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
+ * Returns: as gt_modtimer; GT_EXDEV as gt_addtimer_on.
  * Since: 0.1.
  */
-int gt_modtimer_on(gt_p *p_,
+int gt_modtimer_on(gt_p *p,
                    gt_timer *t,
                    int64_t when,
                    int64_t period,
@@ -986,10 +991,10 @@ int gt_modtimer_on(gt_p *p_,
  * gt_resettimer, naming the P that the timer goes to if it is in no heap.
  *
  * Threads: any. Callback: yes.
- * Returns: as gt_resettimer; GT_EXDEV, GT_ESTALE as gt_addtimer_on.
+ * Returns: as gt_resettimer; GT_EXDEV as gt_addtimer_on.
  * Since: 0.1.
  */
-int gt_resettimer_on(gt_p *p_, gt_timer *t, int64_t when, int64_t period);
+int gt_resettimer_on(gt_p *p, gt_timer *t, int64_t when, int64_t period);
 
 /**
  * Stops a timer. After 1, a one-shot's f is not called for that arming; a periodic

@@ -147,7 +147,7 @@ pub(super) unsafe fn sched<'a>(s: *mut gt_sched) -> Result<&'a Sched> {
 /// # Safety
 /// `p` is NULL or a handle of a P that has not been freed (the checked build forgives).
 #[inline(always)]
-pub(super) unsafe fn p<'a>(p: *mut gt_p) -> Result<&'a P> {
+pub(super) unsafe fn live_p<'a>(p: *mut gt_p) -> Result<&'a P> {
     if p.is_null() {
         return Err(Error::Inval);
     }

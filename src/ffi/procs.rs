@@ -1,6 +1,6 @@
 //! gt_p_*, binding, adopting, sleeping.
 
-use super::handle::{call, call_ptr, gt_p, gt_sched, p, sched};
+use super::handle::{call, call_ptr, gt_p, gt_sched, live_p, sched};
 use crate::engine::Procs;
 use crate::error::Error;
 use crate::procs::{self, P, forked};
@@ -35,11 +35,11 @@ pub unsafe extern "C" fn gt_p_new(s: *mut gt_sched) -> *mut gt_p {
 /// Since: 0.1. Source: Go's p.destroy.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_free(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_p_free(p: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
-    call(|| procs::p_free(unsafe { p(p_) }?))
+    call(|| procs::p_free(unsafe { live_p(p) }?))
 }
 
 /// Binds the calling thread to a P: what it arms goes there. A thread that ends releases
@@ -52,11 +52,11 @@ pub unsafe extern "C" fn gt_p_free(p_: *mut gt_p) -> c_int {
 /// Since: 0.1. Source: Go's acquirep.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_acquirep(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_acquirep(p: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
-    call(|| procs::acquirep(unsafe { p(p_) }?))
+    call(|| procs::acquirep(unsafe { live_p(p) }?))
 }
 
 /// Unbinds the calling thread from its P.
@@ -92,12 +92,14 @@ pub extern "C" fn gt_current_p() -> *mut gt_p {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_set_userdata(p_: *mut gt_p, data: *mut c_void) -> c_int {
+pub unsafe extern "C" fn gt_p_set_userdata(p: *mut gt_p, data: *mut c_void) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        unsafe { p(p_) }?.userdata.store(data, Ordering::Release);
+        unsafe { live_p(p) }?
+            .userdata
+            .store(data, Ordering::Release);
         Ok(())
     })
 }
@@ -107,11 +109,11 @@ pub unsafe extern "C" fn gt_p_set_userdata(p_: *mut gt_p, data: *mut c_void) -> 
 /// Threads: any. Callback: yes. Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_userdata(p_: *mut gt_p) -> *mut c_void {
+pub unsafe extern "C" fn gt_p_userdata(p: *mut gt_p) -> *mut c_void {
     // SAFETY: the caller's promise.
-    call_ptr(|| Ok(unsafe { p(p_) }?.userdata.load(Ordering::Acquire)))
+    call_ptr(|| Ok(unsafe { live_p(p) }?.userdata.load(Ordering::Acquire)))
 }
 
 /// Entries in the P's heap, those of stopped timers included. Go's numTimers.
@@ -121,11 +123,11 @@ pub unsafe extern "C" fn gt_p_userdata(p_: *mut gt_p) -> *mut c_void {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_num_timers(p_: *mut gt_p) -> i64 {
+pub unsafe extern "C" fn gt_p_num_timers(p: *mut gt_p) -> i64 {
     // SAFETY: the caller's promise.
-    call(|| Ok(unsafe { p(p_) }?.num_timers() as i64))
+    call(|| Ok(unsafe { live_p(p) }?.num_timers() as i64))
 }
 
 /// Entries of stopped timers in the P's heap. Go's deletedTimers.
@@ -135,11 +137,11 @@ pub unsafe extern "C" fn gt_p_num_timers(p_: *mut gt_p) -> i64 {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_deleted_timers(p_: *mut gt_p) -> i64 {
+pub unsafe extern "C" fn gt_p_deleted_timers(p: *mut gt_p) -> i64 {
     // SAFETY: the caller's promise.
-    call(|| Ok(unsafe { p(p_) }?.deleted_timers() as i64))
+    call(|| Ok(unsafe { live_p(p) }?.deleted_timers() as i64))
 }
 
 /// Moves all timers that `from` has to `to`, and wakes `to` if one of them is earlier
@@ -155,7 +157,7 @@ pub unsafe extern "C" fn gt_p_deleted_timers(p_: *mut gt_p) -> i64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_adopt_timers(to: *mut gt_p, from: *mut gt_p) -> c_int {
     // SAFETY: the caller's promise.
-    call(|| procs::adopt_timers(unsafe { p(to) }?, unsafe { p(from) }?))
+    call(|| procs::adopt_timers(unsafe { live_p(to) }?, unsafe { live_p(from) }?))
 }
 
 /// Go's nobarrierWakeTime: when the P must be looked at again, without its lock. Whoever
@@ -166,11 +168,11 @@ pub unsafe extern "C" fn gt_adopt_timers(to: *mut gt_p, from: *mut gt_p) -> c_in
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_nobarrier_wake_time(p_: *mut gt_p) -> i64 {
+pub unsafe extern "C" fn gt_nobarrier_wake_time(p: *mut gt_p) -> i64 {
     // SAFETY: the caller's promise.
-    call(|| Ok(unsafe { p(p_) }?.wake_time()))
+    call(|| Ok(unsafe { live_p(p) }?.wake_time()))
 }
 
 /// A file descriptor for poll, epoll and the like: readable when the P has a due timer.
@@ -184,12 +186,12 @@ pub unsafe extern "C" fn gt_nobarrier_wake_time(p_: *mut gt_p) -> i64 {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_p_fd(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_p_fd(p: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         let fd = p.fd.open(p.sched())?;
         p.update_fd();
         Ok(fd)
@@ -207,12 +209,12 @@ pub unsafe extern "C" fn gt_p_fd(p_: *mut gt_p) -> c_int {
 /// Since: 0.1. Source: Go's notetsleep.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_notetsleep(p_: *mut gt_p, until: i64) -> c_int {
+pub unsafe extern "C" fn gt_notetsleep(p: *mut gt_p, until: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p: &P = unsafe { p(p_) }?;
+        let p: &P = unsafe { live_p(p) }?;
         if until < 0 {
             return Err(Error::Inval);
         }
@@ -230,12 +232,12 @@ pub unsafe extern "C" fn gt_notetsleep(p_: *mut gt_p, until: i64) -> c_int {
 /// Since: 0.1. Source: Go's notewakeup.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_notewakeup(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_notewakeup(p: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        unsafe { p(p_) }?.note.wakeup();
+        unsafe { live_p(p) }?.note.wakeup();
         Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! gt_check_timers and what else runs or repairs a P's timers.
 
-use super::handle::{AbortOnPanic, call, gt_p, gt_sched, p, sched};
+use super::handle::{AbortOnPanic, call, gt_p, gt_sched, live_p, sched};
 use crate::engine::{self, Checked, Procs, Rule};
 use crate::error::{Error, Result};
 use crate::procs;
@@ -54,13 +54,13 @@ unsafe fn answer(c: &Checked, rnow: *mut i64, poll_until: *mut i64) -> bool {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn gt_runtimer(p_: *mut gt_p, now: i64) -> i64 {
+pub unsafe extern "C-unwind" fn gt_runtimer(p: *mut gt_p, now: i64) -> i64 {
     let _abort = AbortOnPanic::new();
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         check_now(now)?;
         let now = if now == 0 { p.sched().now() } else { now };
         Ok(match engine::runtimer(p.sched(), p, now) {
@@ -85,10 +85,10 @@ pub unsafe extern "C-unwind" fn gt_runtimer(p_: *mut gt_p, now: i64) -> i64 {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P; `rnow` and `poll_until` are NULL or writable.
+/// `p` is NULL or a live P; `rnow` and `poll_until` are NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn gt_check_timers(
-    p_: *mut gt_p,
+    p: *mut gt_p,
     now: i64,
     rnow: *mut i64,
     poll_until: *mut i64,
@@ -96,7 +96,7 @@ pub unsafe extern "C-unwind" fn gt_check_timers(
     let _abort = AbortOnPanic::new();
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         check_now(now)?;
         let c = engine::check_timers(p.sched(), p, now);
         // SAFETY: the caller's promise.
@@ -134,7 +134,7 @@ pub unsafe extern "C-unwind" fn gt_check_others(
             None
         } else {
             // SAFETY: the caller's promise.
-            Some(unsafe { p(self_p) }?)
+            Some(unsafe { live_p(self_p) }?)
         };
         if me.is_some_and(|me| !std::ptr::eq(me.sched(), s)) {
             return Err(Error::Xdev);
@@ -154,12 +154,12 @@ pub unsafe extern "C-unwind" fn gt_check_others(
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_adjusttimers(p_: *mut gt_p, now: i64, force: c_int) -> c_int {
+pub unsafe extern "C" fn gt_adjusttimers(p: *mut gt_p, now: i64, force: c_int) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         check_now(now)?;
         let s = p.sched();
         let now = if now == 0 { s.now() } else { now };
@@ -176,12 +176,12 @@ pub unsafe extern "C" fn gt_adjusttimers(p_: *mut gt_p, now: i64, force: c_int) 
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_cleantimers(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_cleantimers(p: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         engine::cleantimers(&mut p.lock(p.sched()));
         p.update_fd();
         Ok(())
@@ -196,12 +196,12 @@ pub unsafe extern "C" fn gt_cleantimers(p_: *mut gt_p) -> c_int {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_trim(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_trim(p: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         let swept = engine::trim(p.sched(), p);
         p.update_fd();
         Ok(swept)
@@ -216,12 +216,12 @@ pub unsafe extern "C" fn gt_trim(p_: *mut gt_p) -> c_int {
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P.
+/// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_verify_timer_heap(p_: *mut gt_p) -> c_int {
+pub unsafe extern "C" fn gt_verify_timer_heap(p: *mut gt_p) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let p = unsafe { p(p_) }?;
+        let p = unsafe { live_p(p) }?;
         let broken = engine::verify_timer_heap(&mut p.lock(p.sched()));
         Ok(broken.map_or(0, |(rule, _)| rule as i32))
     })

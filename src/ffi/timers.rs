@@ -1,7 +1,7 @@
 //! gt_timer_*, gt_addtimer and its kin, by handle.
 
 use super::handle::{
-    any_timer, call, call_ptr, gt_p, gt_sched, gt_timer, p, sched, timer, timer_handle,
+    any_timer, call, call_ptr, gt_p, gt_sched, gt_timer, live_p, sched, timer, timer_handle,
 };
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
@@ -205,17 +205,17 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
 /// Since: 0.1.
 ///
 /// # Safety
-/// `p_` is NULL or a live P, `t` is NULL or a live timer.
+/// `p` is NULL or a live P, `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_addtimer_on(
-    p_: *mut gt_p,
+    p: *mut gt_p,
     t: *mut gt_timer,
     when: i64,
     period: i64,
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
+        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
         engine::modtimer(s, t, None, Some(on(s, p)?), &arm(when, period, true)?)
     })
 }
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn gt_addtimer_on(
 /// As for gt_modtimer and gt_addtimer_on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_modtimer_on(
-    p_: *mut gt_p,
+    p: *mut gt_p,
     t: *mut gt_timer,
     when: i64,
     period: i64,
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn gt_modtimer_on(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
+        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
         engine::modtimer(
             s,
             t,
@@ -261,14 +261,14 @@ pub unsafe extern "C" fn gt_modtimer_on(
 /// As for gt_addtimer_on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_resettimer_on(
-    p_: *mut gt_p,
+    p: *mut gt_p,
     t: *mut gt_timer,
     when: i64,
     period: i64,
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, p(p_)?) };
+        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
         engine::modtimer(s, t, None, Some(on(s, p)?), &arm(when, period, false)?)
     })
 }
