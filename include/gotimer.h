@@ -232,7 +232,7 @@ typedef struct gt_timer gt_timer;
  * switch stacks and end on another thread, or leave by a C++ exception. It must return
  * or throw: longjmp over it is undefined.
  */
-typedef void (*gt_func)(void *arg, size_t seq, int64_t delay);
+typedef void (*gt_func)(void *arg, uintptr_t seq, int64_t delay);
 
 /**
  * What the embedder may replace. Zero the struct, set size to sizeof(gt_host), fill in
@@ -278,7 +278,7 @@ typedef struct {
      * Who is calling: a number for the green thread; 0: nobody known. gt_deltimer_sync
      * finds out by it that it would wait for itself. Default: a number for the thread.
      */
-    size_t (*current_context)(void *ctx);
+    uintptr_t (*current_context)(void *ctx);
     /**
      * The data structures are corrupt; `msg` names the timer and the rule. Must not
      * return: if it does, the process is aborted. Default: prints msg and aborts.
@@ -429,7 +429,7 @@ int gt_modtimer_id(gt_sched *s,
                    int64_t period,
                    gt_func f,
                    void *arg,
-                   size_t seq);
+                   uintptr_t seq);
 
 /**
  * gt_resettimer by id.
@@ -948,7 +948,7 @@ int gt_addtimer(gt_timer *t, int64_t when, int64_t period);
  * build), GT_EFORK.
  * Since: 0.1. Source: Go's modtimer.
  */
-int gt_modtimer(gt_timer *t, int64_t when, int64_t period, gt_func f, void *arg, size_t seq);
+int gt_modtimer(gt_timer *t, int64_t when, int64_t period, gt_func f, void *arg, uintptr_t seq);
 
 /**
  * Arms a timer, armed or not, keeping f, arg and seq.
@@ -985,7 +985,7 @@ int gt_modtimer_on(gt_p *p,
                    int64_t period,
                    gt_func f,
                    void *arg,
-                   size_t seq);
+                   uintptr_t seq);
 
 /**
  * gt_resettimer, naming the P that the timer goes to if it is in no heap.

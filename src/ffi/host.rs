@@ -4,7 +4,7 @@ use super::handle::gt_p;
 use crate::error::{Error, Result};
 use crate::host::{Hooks, Kind};
 use crate::procs::Config;
-use libc::uintptr_t;
+use libc::{size_t, uintptr_t};
 use std::ffi::{c_char, c_int, c_void};
 
 /// No deadline: the latest time there is. A timer set to it never fires.
@@ -32,7 +32,7 @@ pub const GT_CLOCK_VIRTUAL: u32 = 4;
 #[allow(non_camel_case_types)]
 pub struct gt_host {
     /// sizeof(gt_host), as your compiler sees it.
-    pub size: usize,
+    pub size: size_t,
     /// Given to each hook.
     pub ctx: *mut c_void,
     /// The clock of GT_CLOCK_HOST: nanoseconds above 0. Must not call this library.
@@ -60,10 +60,11 @@ pub struct gt_host {
     /// Memory aligned to `align` (up to 65536), or NULL. Called with locks held: must not
     /// call this library. Default: posix_memalign. Set both alloc and free, or neither.
     pub alloc:
-        Option<unsafe extern "C" fn(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void>,
+        Option<unsafe extern "C" fn(ctx: *mut c_void, size: size_t, align: size_t) -> *mut c_void>,
     /// Gives back what alloc returned, with the same size and align.
-    pub free:
-        Option<unsafe extern "C" fn(ctx: *mut c_void, ptr: *mut c_void, size: usize, align: usize)>,
+    pub free: Option<
+        unsafe extern "C" fn(ctx: *mut c_void, ptr: *mut c_void, size: size_t, align: size_t),
+    >,
     /// Asked after each callback of a pass: 1 ends the pass. Default: none.
     pub preempt_stop: Option<unsafe extern "C" fn(ctx: *mut c_void) -> c_int>,
 }
@@ -74,7 +75,7 @@ pub struct gt_host {
 #[allow(non_camel_case_types)]
 pub struct gt_config {
     /// sizeof(gt_config), as your compiler sees it.
-    pub size: usize,
+    pub size: size_t,
     /// Hooks, copied. NULL: the defaults.
     pub host: *const gt_host,
     /// GT_CLOCK_…

@@ -5,6 +5,7 @@ use super::host::{gt_config, read_config};
 use crate::engine::{Counter, Histogram, Procs};
 use crate::error::Error;
 use crate::procs::{self, Sched, Stats};
+use libc::size_t;
 use std::ffi::{c_char, c_int};
 use std::fmt::Write;
 
@@ -150,7 +151,7 @@ pub unsafe extern "C" fn gt_overdue(s: *mut gt_sched, now: i64) -> i64 {
 #[allow(non_camel_case_types)]
 pub struct gt_stats {
     /// Set by the caller: sizeof(gt_stats).
-    pub size: usize,
+    pub size: size_t,
     /// Armings that succeeded.
     pub armed: u64,
     /// One-shot timers that fired.
@@ -243,7 +244,7 @@ pub unsafe extern "C" fn gt_stats_get(s: *mut gt_sched, out: *mut gt_stats) -> c
 /// # Safety
 /// `s` is NULL or a live sched; `buf` points to `len` writable bytes, or is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: usize) -> c_int {
+pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: size_t) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
@@ -299,7 +300,7 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
 /// # Safety
 /// `s` is NULL or a live sched; `counts` points to `n` writable numbers, or is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn gt_lateness_get(s: *mut gt_sched, counts: *mut u64, n: usize) -> c_int {
+pub unsafe extern "C" fn gt_lateness_get(s: *mut gt_sched, counts: *mut u64, n: size_t) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
