@@ -75,8 +75,8 @@ pub extern "C" fn gt_last_error() -> c_int {
 /// In a fork child: makes the scheds usable again. Timers that lost threads held locked
 /// are released, what they were doing counts as done or as not done; the Ps of lost
 /// threads are unbound, their callbacks count as ended; all timers go on. Until then calls in
-/// the child give GT_EFORK. Memory that lost threads were using for their passes stays in use
-/// until the child ends.
+/// the child give GT_EFORK. What lost threads had in hand stays with them: memory of their
+/// passes, and an argument that one of them was about to drop.
 ///
 /// Threads: the child's only one. Callback: yes.
 /// Returns: 0, also where there was no fork.
