@@ -265,9 +265,7 @@ void errand_stop(struct errand *e)
     thread_join(e->thread);
 }
 
-/* ---- stopping a thread ----
- * Nor in the checked build: there every call looks its handle up under a lock of the process,
- * and a thread that is stopped with that lock would stop the test too. */
+/* ---- stopping a thread ---- */
 
 static atomic_int frozen, freeze_wanted, pins_seen;
 

@@ -80,8 +80,10 @@ void errand_stop(struct errand *e);
 
 /* ---- stopping a thread where it hurts ---- */
 
-/* 0 where signals do not interrupt a thread at any instruction (ThreadSanitizer). The tests
- * that need it return at once then. */
+/* 0 where signals do not interrupt a thread at any instruction (ThreadSanitizer), and in the
+ * checked build: there every call looks its handle up under a lock of the process, and a thread
+ * that is stopped with that lock would stop the test too. The tests that need it return at once
+ * then; the plain build runs them. */
 int freeze_works(void);
 
 /* Stops th again and again (a signal handler that waits) until there(arg) says 1, and leaves
