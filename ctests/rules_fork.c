@@ -59,8 +59,8 @@ static void child_is_told(void *arg)
 {
     gt_stats st = {.size = sizeof st};
     char buf[64];
+    uint64_t id = *(uint64_t *)arg;
 
-    (void)arg;
     CHECK_EQ(gt_check_timers(rig.p, T0 + 100, NULL, NULL), GT_EFORK);
     CHECK_EQ(gt_check_others(rig.s, NULL, T0 + 100, NULL, NULL), GT_EFORK);
     CHECK_EQ(gt_runtimer(rig.p, T0 + 100), GT_EFORK);
@@ -83,6 +83,38 @@ static void child_is_told(void *arg)
     CHECK_EQ(gt_sched_advance(rig.s, 100), GT_EFORK);
     CHECK_EQ(gt_stats_get(rig.s, &st), GT_EFORK);
     CHECK_EQ(gt_notetsleep(rig.p, T0 + 1), GT_EFORK);
+    CHECK_EQ(gt_notewakeup(rig.p), GT_EFORK);
+    CHECK_EQ(gt_p_set_userdata(rig.p, buf), GT_EFORK);
+    CHECK_PTR_EQ(gt_p_userdata(rig.p), NULL);
+    CHECK_EQ(gt_p_num_timers(rig.p), GT_EFORK);
+    CHECK_EQ(gt_p_deleted_timers(rig.p), GT_EFORK);
+    CHECK_EQ(gt_nobarrier_wake_time(rig.p), GT_EFORK);
+    CHECK_EQ(gt_p_fd(rig.p), GT_EFORK);
+    CHECK_EQ(gt_verify_timer_heap(rig.p), GT_EFORK);
+    CHECK_EQ(gt_nanotime(rig.s), GT_EFORK);
+    CHECK_EQ(gt_sched_set_time(rig.s, T0 + 1), GT_EFORK);
+    CHECK_EQ(gt_time_sleep_until(rig.s), GT_EFORK);
+    CHECK_EQ(gt_overdue(rig.s, T0 + 1), GT_EFORK);
+    CHECK_EQ(gt_stats_json(rig.s, buf, sizeof buf), GT_EFORK);
+    CHECK_EQ(gt_lateness_get(rig.s, NULL, 0), GT_EFORK);
+    CHECK_EQ(gt_timer_status(rig.t[1]), GT_EFORK);
+    CHECK_EQ(gt_timer_when(rig.t[1]), GT_EFORK);
+    CHECK_EQ(gt_modtimer_on(rig.p, rig.t[1], T0 + 100, 0, count_run, &rig.c[1], 0), GT_EFORK);
+    CHECK_EQ(gt_resettimer_on(rig.p, rig.t[1], T0 + 100, 0), GT_EFORK);
+    CHECK_EQ(gt_addtimer_id(rig.s, id, T0 + 100, 0), GT_EFORK);
+    CHECK_EQ(gt_modtimer_id(rig.s, id, T0 + 100, 0, count_run, &rig.c[1], 0), GT_EFORK);
+    CHECK_EQ(gt_resettimer_id(rig.s, id, T0 + 100, 0), GT_EFORK);
+    CHECK_EQ(gt_deltimer_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_deltimer_sync_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_shutdown_timer_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_timer_free_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_timer_detach_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_timer_status_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_timer_when_id(rig.s, id), GT_EFORK);
+    CHECK_EQ(gt_timer_id(rig.t[1]), 0);
+    CHECK_EQ(gt_last_error(), GT_EFORK);
+    CHECK_PTR_EQ(gt_sched_new(NULL), NULL);
+    CHECK_EQ(gt_last_error(), GT_EFORK);
     CHECK_PTR_EQ(gt_p_new(rig.s), NULL);
     CHECK_EQ(gt_last_error(), GT_EFORK);
     CHECK_PTR_EQ(gt_timer_new(rig.s, count_run, NULL, NULL), NULL);
@@ -97,8 +129,11 @@ static void child_is_told(void *arg)
 
 TEST(s18_child_without_after_fork_is_told, 20)
 {
+    uint64_t id;
+
     rig_up(GT_CLOCK_VIRTUAL);
-    in_child(child_is_told, NULL);
+    id = gt_timer_id(rig.t[1]);
+    in_child(child_is_told, &id);
     rig_down();                                                /* the parent saw nothing of it */
 }
 

@@ -34,7 +34,8 @@
  *
  * Errors. Functions return 1 for yes, 0 for no or done, and GT_E… (negative) when they are
  * refused; then they have changed nothing. Those that return a pointer return NULL, and
- * gt_last_error() says why.
+ * gt_last_error() says why. With the feature `checked`, every function that takes a handle may
+ * also give GT_EFAULT or GT_ESTALE.
  *
  * Linking: cc program.c -lgotimer. The static library wants -lpthread -ldl -lm too, where
  * the C library has these apart. Programs that let C++ exceptions leave a callback compile
@@ -281,7 +282,8 @@ typedef struct {
     uintptr_t (*current_context)(void *ctx);
     /**
      * The data structures are corrupt; `msg` names the timer and the rule. Must not
-     * return: if it does, the process is aborted. Default: prints msg and aborts.
+     * return: if it does, the process is aborted. Locks may be held: must not call this
+     * library. Default: prints msg and aborts.
      */
     void (*throw_)(void *ctx, const char *msg);
     /**
@@ -542,7 +544,7 @@ int gt_after_fork(void);
 uint32_t gt_version(void);
 
 /**
- * The version of the library that is linked, as text: "0.1.0".
+ * The version of the library that is linked, as text: "major.minor.patch".
  *
  * Ownership: static. Threads: any. Callback: yes. Since: 0.1.
  */
@@ -724,7 +726,8 @@ int gt_check_timers(gt_p *p, int64_t now, int64_t *rnow, int64_t *poll_until);
  * Steals: a pass over each other P of the sched that has a due timer, and over the
  * timers that no P owns. `self_p` is passed over; NULL: all are visited.
  *
- * `*poll_until` is the earliest time at which one of them wants to be looked at again.
+ * `*rnow` is the `now` that all were judged against; `*poll_until` the earliest time at
+ * which one of them wants to be looked at again, 0 if none does. Either may be NULL.
  *
  * Threads: any. Callback: yes.
  * Returns: 1 if any timer ran, else 0; GT_EINVAL (NULL sched, now < 0), GT_EXDEV (self_p
@@ -964,9 +967,9 @@ int gt_resettimer(gt_timer *t, int64_t when, int64_t period);
 /**
  * gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a
  * stopped timer may be, stays there.
+ * If the P is freed meanwhile, another one is chosen.
  *
  * Threads: any. Callback: yes.
- * If the P is freed meanwhile, another one is chosen.
  * Returns: as gt_addtimer; GT_EXDEV (a P of another sched).
  * Since: 0.1.
  */

@@ -55,7 +55,8 @@ pub struct gt_host {
     /// finds out by it that it would wait for itself. Default: a number for the thread.
     pub current_context: Option<unsafe extern "C" fn(ctx: *mut c_void) -> uintptr_t>,
     /// The data structures are corrupt; `msg` names the timer and the rule. Must not
-    /// return: if it does, the process is aborted. Default: prints msg and aborts.
+    /// return: if it does, the process is aborted. Locks may be held: must not call this
+    /// library. Default: prints msg and aborts.
     pub throw_: Option<unsafe extern "C" fn(ctx: *mut c_void, msg: *const c_char)>,
     /// Memory aligned to `align` (up to 65536), or NULL. Called with locks held: must not
     /// call this library. Default: posix_memalign. Set both alloc and free, or neither.

@@ -110,7 +110,7 @@ pub extern "C" fn gt_version() -> u32 {
     MAJOR << 16 | MINOR << 8 | PATCH
 }
 
-/// The version of the library that is linked, as text: "0.1.0".
+/// The version of the library that is linked, as text: "major.minor.patch".
 ///
 /// Ownership: static. Threads: any. Callback: yes. Since: 0.1.
 #[unsafe(no_mangle)]

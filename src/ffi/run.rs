@@ -107,7 +107,8 @@ pub unsafe extern "C-unwind" fn gt_check_timers(
 /// Steals: a pass over each other P of the sched that has a due timer, and over the
 /// timers that no P owns. `self_p` is passed over; NULL: all are visited.
 ///
-/// `*poll_until` is the earliest time at which one of them wants to be looked at again.
+/// `*rnow` is the `now` that all were judged against; `*poll_until` the earliest time at
+/// which one of them wants to be looked at again, 0 if none does. Either may be NULL.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: 1 if any timer ran, else 0; GT_EINVAL (NULL sched, now < 0), GT_EXDEV (self_p

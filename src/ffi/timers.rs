@@ -198,9 +198,9 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
 
 /// gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a
 /// stopped timer may be, stays there.
+/// If the P is freed meanwhile, another one is chosen.
 ///
 /// Threads: any. Callback: yes.
-/// If the P is freed meanwhile, another one is chosen.
 /// Returns: as gt_addtimer; GT_EXDEV (a P of another sched).
 /// Since: 0.1.
 ///

@@ -1,7 +1,7 @@
 //! The one place that chooses between std and loom.
 //!
-//! No other file of the engine names either of them: with `--cfg gt_loom` the same
-//! code runs inside loom's model checker (see `src/model/`).
+//! With `--cfg gt_loom` the engine's code runs inside loom's model checker (see
+//! `src/model/`); elsewhere that cfg only leaves out what a model cannot have.
 
 mod lock;
 
