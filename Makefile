@@ -1,8 +1,8 @@
 # libgotimer: how to build, test and install it. `make` alone lists the targets.
 #
-# Needed everywhere: a Rust toolchain (cargo, 1.89 or newer) and a C compiler. `make check` also needs a C++
-# compiler (the header must work from C++), rustfmt and clippy; `make sanitize` a nightly
-# toolchain and valgrind. What is missing is named in one line, with the way to get it.
+# Needed everywhere: a Rust toolchain (cargo, 1.89 or newer) and a C compiler. `make check` also
+# needs a C++ compiler (the header must work from C++), rustfmt and clippy; `make sanitize` a
+# nightly toolchain and valgrind. What is missing is named in one line, with the way to get it.
 
 CARGO   ?= cargo
 NIGHTLY ?= cargo +nightly
