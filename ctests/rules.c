@@ -363,8 +363,10 @@ static int p_is_held(void *arg)
 {
     struct p_holder *h = arg;
 
-    errand_settle(&h->probe);
-    errand_settle(&h->look);
+    /* Those of the last round may stand before the very lock that the stopped thread has now. */
+    if (!wait_at_most(&h->probe.done, h->probe.wanted, 20) ||
+        !wait_at_most(&h->look.done, h->look.wanted, 20))
+        return 0;
     errand_run(&h->probe, probe_lock, h->p, 0);
     if (!wait_blocked(&h->probe.tid, &h->probe.done, h->probe.wanted, 60000))
         return 0;
