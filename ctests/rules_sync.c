@@ -63,8 +63,8 @@ static void duel_fight(struct duel *d, int ms)
         k++;
         for (uint64_t spin = rng_below(&rng, 400); spin > 0; spin--)
             atomic_load(&d->stop);
-        for (int naps = 0; k % 64 == 0 && d->ran[k] == 0 && naps < 20; naps++)
-            sleep_ms(1);                      /* now and then it is given the time to run */
+        for (int naps = k == 0 ? -5000 : 0; k % 64 == 0 && d->ran[k] == 0 && naps < 20; naps++)
+            sleep_ms(1);                      /* now and then it has the time to run, the first surely */
         stopped = (int)rng_below(&rng, 2);
         if (stopped)
             d->ended[k] = (unsigned char)(rng_below(&rng, 8) ? gt_deltimer(d->t) : gt_deltimer_sync(d->t));
