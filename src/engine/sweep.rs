@@ -87,13 +87,11 @@ pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
     h.cursor = h.heap.total();
     let mut holds = h.heap.total() * 2 / STEP + 2;
     loop {
-        h.no_sweep = true;
         swept += sweep(&mut h);
         holds -= 1;
         if h.cursor == 0 || h.heap.total() == 0 || holds == 0 {
             break;
         }
-        h.no_sweep = false;
         drop(h);
         h = tm.lock(s);
         if h.cursor == 0 {
@@ -102,7 +100,6 @@ pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
     }
     let host = s.host();
     h.heap.shrink(host);
-    h.no_sweep = false;
     drop(h);
     swept
 }

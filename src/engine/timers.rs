@@ -64,8 +64,6 @@ pub(crate) struct Inner {
     pub(crate) runs: *mut Run,
     /// Passes under way.
     pub(crate) passes: u32,
-    /// No sweep at the next unlock: one is under way, or the caller forbids it.
-    pub(crate) no_sweep: bool,
 }
 
 /// One change in `Published::deleted_timers`.
@@ -113,7 +111,6 @@ impl Timers {
                 cursor: 0,
                 runs: std::ptr::null_mut(),
                 passes: 0,
-                no_sweep: false,
             }),
             published: Line(Published {
                 timer0_when: AtomicI64::new(0),
@@ -477,15 +474,14 @@ impl<S: Procs> Drop for Held<'_, S> {
     fn drop(&mut self) {
         // So many sweeps look at each place once.
         for _ in 0..self.heap.total() / sweep::STEP + 2 {
-            let may_sweep = !self.no_sweep;
-            if may_sweep && self.tm.owes_sweep() {
+            if self.tm.owes_sweep() {
                 sweep::sweep(self);
             }
             self.publish();
             self.tm.lock.unlock_as(self.rank);
             // Those who stopped timers meanwhile found the lock held and left the sweep to
             // us: look again. The lock was free in between.
-            let again = may_sweep && self.rank == rank::TIMERS && self.tm.owes_sweep();
+            let again = self.rank == rank::TIMERS && self.tm.owes_sweep();
             if !again || !self.tm.lock.try_lock() {
                 return;
             }

@@ -156,7 +156,6 @@ fn repair(s: &Sched, me: u64) {
         p.hooks.store(0, Ordering::Relaxed);
         p.note.forget_sleepers();
         let mut h = p.lock(s);
-        h.no_sweep = true;
         p.set_deleted(count_deleted(&h));
         // Whose green threads are lost only their owner knows: then all runs stay.
         let here = s.host().current_context();
@@ -164,7 +163,6 @@ fn repair(s: &Sched, me: u64) {
             s.host().has_own_contexts() || context == here
         });
         adjusttimers(&mut h, 0, true);
-        h.no_sweep = false;
         drop(h);
         end_lost_runs(s, lost);
         p.fd.renew(s);
