@@ -53,7 +53,7 @@ CHECKS  := fmt clippy cargo header ctests public gomap readme examples install b
 
 help: ## list the targets
 	@echo "libgotimer $(VERSION): targets"
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r t d; do printf '  %-13s %s\n' "$$t" "$$d"; done
 
 # ---- libraries and C tests, in several flavours --------------------------------------------
@@ -247,3 +247,7 @@ install: $(LIB) ## install into PREFIX (default /usr/local), below DESTDIR
 
 clean: ## remove all that was built
 	rm -rf $(B) $(TARGET)
+
+# ---- what stands in directories of its own ---------------------------------------------------
+
+include $(sort $(wildcard */*.mk))

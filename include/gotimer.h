@@ -53,9 +53,9 @@
 /* The version of this header; gt_version() is that of the library. A release that changes
    what a program was compiled against raises the first number (before 1.0: the second). */
 #define GT_VERSION_MAJOR 0
-#define GT_VERSION_MINOR 1
+#define GT_VERSION_MINOR 2
 #define GT_VERSION_PATCH 0
-#define GT_VERSION "0.1.0"
+#define GT_VERSION "0.2.0"
 
 
 /**
@@ -99,12 +99,18 @@
 #define GT_ENOMEM (-12)
 
 /**
+ * Netpoll: not an open descriptor.
+ */
+#define GT_EBADF (-9)
+
+/**
  * Checked build: not a handle of this library, or a copy of what it points to.
  */
 #define GT_EFAULT (-14)
 
 /**
- * Ps live; or the P is bound to another thread, or the thread to another P.
+ * Ps live; the P is bound to another thread, or the thread to another P; the runtime runs
+ * already; somebody else waits for that.
  */
 #define GT_EBUSY (-16)
 
@@ -114,7 +120,8 @@
 #define GT_EXDEV (-18)
 
 /**
- * NULL, when <= 0, period < 0, now < 0, no f, a config that is not understood.
+ * NULL, when <= 0, period < 0, now < 0, no f, a config that is not understood, a timer of
+ * the wrong kind.
  */
 #define GT_EINVAL (-22)
 
@@ -144,7 +151,7 @@
 #define GT_ESHUTDOWN (-108)
 
 /**
- * gt_addtimer on a timer that is armed.
+ * gt_addtimer on a timer that is armed; gt_netpoll_open of a descriptor that is open there.
  */
 #define GT_EALREADY (-114)
 
@@ -155,9 +162,29 @@
 #define GT_ESTALE (-116)
 
 /**
+ * Netpoll: the deadline has passed.
+ */
+#define GT_ETIMEDOUT (-110)
+
+/**
+ * Netpoll: closed while waiting.
+ */
+#define GT_ECANCELED (-125)
+
+/**
  * In a fork child that has not called gt_after_fork.
  */
 #define GT_EFORK (-1024)
+
+/**
+ * Readiness for reading.
+ */
+#define GT_READ 1
+
+/**
+ * Readiness for writing.
+ */
+#define GT_WRITE 2
 
 /**
  * The numbers that a broken rule has, see gt_verify_timer_heap: a key is smaller than
@@ -209,6 +236,11 @@
  * Locked: somebody is working on it at this moment.
  */
 #define GT_TIMER_LOCKED 3
+
+/**
+ * A descriptor that the built-in runtime's poller watches.
+ */
+typedef struct gt_netpoll gt_netpoll;
 
 /**
  * A P: the right to run timers, with a heap of them. At most one thread is bound to it.
@@ -299,7 +331,59 @@ typedef struct {
      * Asked after each callback of a pass: 1 ends the pass. Default: none.
      */
     int (*preempt_stop)(void *ctx);
+    /**
+     * Green threads: parks the caller. When it has been switched away from, and its stack
+     * is no longer in use, call commit(arg) on the same thread, in a place that may call
+     * this library: 1, it stays parked until ready is called for it, which may be before
+     * commit returns, and on any thread; 0, it goes on at once. Return 1 when it runs
+     * again. Return 0, without having called commit, if the caller is not a green thread:
+     * then the thread is blocked. Needs ready and current_context.
+     */
+    int (*park)(void *ctx, int (*commit)(void *arg), void *arg);
+    /**
+     * Makes a parked green thread runnable; `context` is what current_context gave in it
+     * when it parked. Called on any thread, with no lock held.
+     */
+    void (*ready)(void *ctx, uintptr_t context);
 } gt_host;
+
+/**
+ * How the built-in runtime is started. Zero the struct and set size to
+ * sizeof(gt_runtime_config).
+ */
+typedef struct {
+    /**
+     * sizeof(gt_runtime_config), as your compiler sees it.
+     */
+    size_t size;
+    /**
+     * How many callbacks may run at a time, at most 1024. 0: one for each CPU that the
+     * process may use.
+     */
+    uint32_t workers;
+    /**
+     * As in gt_config.
+     */
+    uint32_t lateness;
+    /**
+     * As in gt_config.
+     */
+    uint32_t verify;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * As in gt_config.
+     */
+    int64_t slack;
+    /**
+     * Hooks, copied, or NULL. nanotime and wake_netpoller must be NULL: the clock is
+     * monotonic, and the runtime wakes its own workers. With current_context, park and ready,
+     * green threads that call gt_sleep, gt_timer_recv or gt_netpoll_wait are parked.
+     */
+    const gt_host *host;
+} gt_runtime_config;
 
 /**
  * How a sched is made. Zero the struct and set size to sizeof(gt_config).
@@ -330,6 +414,10 @@ typedef struct {
      * 0.
      */
     uint32_t reserved;
+    /**
+     * Slack of new timers in nanoseconds, see gt_timer_set_slack. 0: precise.
+     */
+    int64_t slack;
 } gt_config;
 
 /**
@@ -346,7 +434,7 @@ typedef struct {
      */
     uint64_t armed;
     /**
-     * One-shot timers that fired.
+     * One-shot timers that fired; of channel timers, those whose value was received.
      */
     uint64_t fired;
     /**
@@ -358,11 +446,13 @@ typedef struct {
      */
     uint64_t replaced;
     /**
-     * Timers armed now, counted in the heaps.
+     * Timers armed now, counted in the heaps; of channel timers, also those whose value has
+     * not been received.
      */
     uint64_t pending;
     /**
-     * Firings of periodic timers. Their arming stays pending.
+     * Firings of periodic timers, and values received from tickers. Their arming stays
+     * pending.
      */
     uint64_t ticks;
     /**
@@ -397,6 +487,11 @@ typedef struct {
      * Bytes taken from the alloc hook and not given back.
      */
     uint64_t bytes;
+    /**
+     * Built-in runtime: how often its watchdog found due timers that nobody served, since
+     * a callback took long, and woke another worker.
+     */
+    uint64_t overdue;
 } gt_stats;
 
 /**
@@ -696,6 +791,106 @@ int gt_notetsleep(gt_p *p, int64_t until);
 int gt_notewakeup(gt_p *p);
 
 /**
+ * Starts the built-in runtime: threads that run the timers of its sched. There is one in a
+ * process. Timers that were armed before, or are left from an earlier run, go on.
+ *
+ * `config` NULL stands for the defaults. How the sched is made (all but `workers`) is
+ * settled at its first use, by whatever call that is: so start the runtime before you
+ * make timers, if you want it otherwise. Signals are blocked in the workers. A C++ exception
+ * that leaves a callback on a worker ends the process.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 0, GT_EBUSY (it runs, or is being started or stopped; or the sched has been
+ * made, and config wants it made otherwise), GT_EINVAL (a config that is not understood),
+ * GT_ENOMEM (also: no more threads), GT_EMFILE, GT_ENOSPC, GT_EFORK.
+ * Since: 0.2. Source: Go's schedinit, findRunnable.
+ */
+int gt_runtime_start(const gt_runtime_config *config);
+
+/**
+ * Stops the built-in runtime: waits for callbacks under way and ends its threads. Armed
+ * timers stay armed; they fire when it is started again. Who waits in gt_timer_recv or
+ * gt_netpoll_wait goes on waiting, for that.
+ *
+ * Threads: any but its own. Callback: no.
+ * Returns: 0, GT_EINVAL (it does not run), GT_EBUSY (being started or stopped), GT_EDEADLK
+ * (called from a callback on one of its threads), GT_EFORK.
+ * Since: 0.2.
+ */
+int gt_runtime_stop(void);
+
+/**
+ * How many threads the built-in runtime has.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: the number; 0: it does not run; GT_EFORK.
+ * Since: 0.2. Source: Go's GOMAXPROCS(0).
+ */
+int gt_runtime_workers(void);
+
+/**
+ * The sched of the built-in runtime, for all calls that want one: gt_timer_new,
+ * gt_nanotime, gt_stats_get and so on. Its clock is monotonic.
+ *
+ * Ownership: the library's; gt_sched_free gives GT_EBUSY.
+ * Threads: any. Callback: yes.
+ * Returns: the sched, or NULL, and gt_last_error says GT_ENOMEM or GT_EFORK.
+ * Since: 0.2.
+ */
+gt_sched *gt_runtime_sched(void);
+
+/**
+ * Has the runtime's poller watch a descriptor: a socket, a pipe, or anything else that
+ * epoll takes. It should be non-blocking. The runtime must be running for waits to end.
+ *
+ * Ownership: the handle is the caller's, until gt_netpoll_close. fd stays the caller's.
+ * Threads: any. Callback: yes.
+ * Returns: the handle, or NULL, and gt_last_error says GT_EBADF, GT_EOPNOTSUPP (epoll does
+ * not take it: a file, a directory), GT_EALREADY (fd is open here already), GT_EMFILE,
+ * GT_ENOSPC, GT_ENOMEM or GT_EFORK.
+ * Since: 0.2. Source: Go's poll_runtime_pollOpen.
+ */
+gt_netpoll *gt_netpoll_open(int fd);
+
+/**
+ * Waits until fd may be ready for reading (GT_READ) or writing (GT_WRITE), or its deadline
+ * passes. Readiness is watched by edges: read or write until EAGAIN, then wait. It may
+ * say "ready" once too often. One may wait for reading and another for writing at the same
+ * time. A green thread is parked, see gt_runtime_config.host.
+ *
+ * Threads: any. Callback: yes, but it blocks.
+ * Returns: 0 (ready), GT_ETIMEDOUT (the deadline has passed, before or meanwhile),
+ * GT_ECANCELED (gt_netpoll_close, meanwhile), GT_EBADF (fd has been closed), GT_EBUSY
+ * (somebody else waits for the same), GT_ESTALE (closed before, found out while the handle is
+ * not in use again), GT_EINVAL, GT_EFORK.
+ * Since: 0.2. Source: Go's poll_runtime_pollWait.
+ */
+int gt_netpoll_wait(gt_netpoll *pd, int mode);
+
+/**
+ * Sets the deadline for reading (GT_READ), writing (GT_WRITE) or both: an absolute time of
+ * the runtime's clock (gt_nanotime of gt_runtime_sched). 0: none. It holds for waits under
+ * way and to come; once it has passed, waits fail until another one is set. A deadline that
+ * fires just as it is changed does nothing.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 0, GT_EINVAL (NULL, another mode, when < 0), GT_ENOMEM (nothing has changed),
+ * GT_ENOSPC, GT_ESTALE, GT_EFORK.
+ * Since: 0.2. Source: Go's poll_runtime_pollSetDeadline.
+ */
+int gt_netpoll_set_deadline(gt_netpoll *pd, int mode, int64_t when);
+
+/**
+ * Ends the watch. Who waits gets GT_ECANCELED. Call it before close(fd).
+ *
+ * Ownership: the handle is dead after this. fd stays open.
+ * Threads: any. Callback: yes.
+ * Returns: 0, GT_EINVAL, GT_ESTALE, GT_EFORK.
+ * Since: 0.2. Source: Go's poll_runtime_pollUnblock, poll_runtime_pollClose.
+ */
+int gt_netpoll_close(gt_netpoll *pd);
+
+/**
  * Go's runtimer: runs the first timer of a P if it is due at `now` (0: the clock).
  * Stale heads are repaired first.
  *
@@ -800,7 +995,8 @@ gt_sched *gt_sched_new(const gt_config *config);
  * them.
  * Threads: any; nobody else may be using the sched.
  * Callback: yes, also from one of its own timers, whose P was freed.
- * Returns: 0, GT_EBUSY while Ps live, GT_EINVAL, GT_EFORK.
+ * Returns: 0, GT_EBUSY while Ps live, or if it is the built-in runtime's; GT_EINVAL,
+ * GT_EFORK.
  * Since: 0.1.
  */
 int gt_sched_free(gt_sched *s);
@@ -899,6 +1095,279 @@ int gt_lateness_get(gt_sched *s, uint64_t *counts, size_t n);
 int64_t gt_lateness_bound(uint32_t bucket);
 
 /**
+ * Moves the virtual clock from deadline to deadline, running what is due, until no timer is
+ * armed or the next one is more than `limit` nanoseconds away from where the call began.
+ * The clock stays at the last deadline. Channel timers that nobody waits for are no
+ * deadlines. GT_MAX_WHEN as limit: no limit; then a periodic timer, or a callback that
+ * always arms another one, keeps it from ending.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 1 if any timer ran, 0 if none, GT_EINVAL (NULL, limit < 0), GT_EOPNOTSUPP
+ * (another clock), GT_ESHUTDOWN, GT_EFORK.
+ * Since: 0.2.
+ */
+int gt_sched_run_until_idle(gt_sched *s, int64_t limit);
+
+/**
+ * The calling thread joins the bubble of a sched with a virtual clock. When all threads of
+ * the bubble are blocked in gt_sched_sleep, gt_timer_recv or gt_synctest_wait on this sched,
+ * the last one to block moves the clock to the next deadline and runs what is due, until
+ * one of them can go on. So tests with many threads and long time-outs take no time, and
+ * time passes only when everybody waits for it.
+ *
+ * A thread that blocks on anything else counts as running. It must leave before it ends.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 0, GT_EINVAL, GT_EOPNOTSUPP (another clock), GT_EBUSY (the thread is in a bubble
+ * already), GT_ESHUTDOWN, GT_EFORK.
+ * Since: 0.2. Source: Go's testing/synctest.
+ */
+int gt_synctest_join(gt_sched *s);
+
+/**
+ * The calling thread leaves the bubble. If all others are blocked, it moves the clock for
+ * them before it returns, until one of them can go on.
+ *
+ * Threads: one that has joined. Callback: no.
+ * Returns: 0, GT_EINVAL (NULL, or not in this bubble), GT_ESHUTDOWN, GT_EFORK.
+ * Since: 0.2.
+ */
+int gt_synctest_leave(gt_sched *s);
+
+/**
+ * Waits until all other threads of the bubble are blocked. The clock does not move.
+ *
+ * Threads: one that has joined. Callback: no.
+ * Returns: 0, GT_EINVAL (NULL, or not in this bubble), GT_EBUSY (another thread is in this
+ * call), GT_ESHUTDOWN, GT_EFORK.
+ * Since: 0.2. Source: Go's synctest.Wait.
+ */
+int gt_synctest_wait(gt_sched *s);
+
+/**
+ * Calls f(arg, 0, late) once, when `d` nanoseconds have passed; at once if d <= 0; never if
+ * that is past the end of time. On a worker of the built-in runtime: started or not yet,
+ * the timer is kept. `drop` is as for gt_timer_new, and may be NULL.
+ *
+ * Ownership: the caller's, until gt_timer_free or gt_timer_detach, which are both allowed at
+ * once: gt_timer_detach makes it fire and forget. On failure arg stays the caller's.
+ * Threads: any. Callback: yes.
+ * Returns: the timer, or NULL, and gt_last_error says GT_EINVAL (NULL f), GT_ENOMEM,
+ * GT_ENOSPC or GT_EFORK.
+ * Since: 0.2. Source: Go's time.AfterFunc.
+ */
+gt_timer *gt_after_func(int64_t d, gt_func f, void *arg, gt_drop_func drop);
+
+/**
+ * gt_after_func on a sched: f is called by whoever runs its timers.
+ *
+ * Ownership, threads, callback: as gt_after_func.
+ * Returns: as gt_after_func; GT_EINVAL (NULL s), GT_ESHUTDOWN.
+ * Since: 0.2. Source: Go's time.AfterFunc.
+ */
+gt_timer *gt_sched_after_func(gt_sched *s, int64_t d, gt_func f, void *arg, gt_drop_func drop);
+
+/**
+ * Makes a timer with a channel: after `d` nanoseconds (at once if d <= 0) a value can be
+ * received from it, once. While nobody waits for the value, the timer is in no heap and
+ * costs nothing; it is evaluated when somebody looks.
+ *
+ * Such a timer takes gt_timer_stop, gt_timer_reset, gt_timer_recv, gt_timer_try_recv,
+ * gt_timer_fd, gt_timer_when, gt_timer_set_slack, gt_timer_id, gt_shutdown_timer and
+ * gt_timer_free; the calls that arm and stop timers with an f give GT_EINVAL.
+ *
+ * Ownership: the caller's, until gt_timer_free.
+ * Threads: any. Callback: yes.
+ * Returns: the timer, or NULL, and gt_last_error says GT_ENOMEM, GT_ENOSPC or GT_EFORK.
+ * Since: 0.2. Source: Go's time.NewTimer, as of Go 1.23.
+ */
+gt_timer *gt_new_timer(int64_t d);
+
+/**
+ * gt_new_timer on a sched. While somebody waits for its value, whoever runs the sched's
+ * timers sends it; it goes by the sched's clock.
+ *
+ * Ownership, threads, callback: as gt_new_timer.
+ * Returns: as gt_new_timer; GT_EINVAL (NULL s), GT_ESHUTDOWN.
+ * Since: 0.2. Source: Go's time.NewTimer.
+ */
+gt_timer *gt_sched_new_timer(gt_sched *s, int64_t d);
+
+/**
+ * Makes a ticker: a value every `d` nanoseconds. Its channel holds one; ticks that find it
+ * full are dropped, and missed ones are skipped: the phase is kept.
+ *
+ * Ownership, threads, callback: as gt_new_timer.
+ * Returns: as gt_new_timer; GT_EINVAL if d <= 0.
+ * Since: 0.2. Source: Go's time.NewTicker.
+ */
+gt_timer *gt_new_ticker(int64_t d);
+
+/**
+ * gt_new_ticker on a sched.
+ *
+ * Ownership, threads, callback: as gt_new_timer.
+ * Returns: as gt_sched_new_timer; GT_EINVAL if d <= 0.
+ * Since: 0.2. Source: Go's time.NewTicker.
+ */
+gt_timer *gt_sched_new_ticker(gt_sched *s, int64_t d);
+
+/**
+ * gt_new_timer that frees itself when its value is received. In Go, the garbage collector
+ * does that.
+ *
+ * Ownership: the caller's, until the value was received: then the handle is dead. If it
+ * shall not be received, gt_timer_free.
+ * Threads: any. Callback: yes.
+ * Returns: as gt_new_timer.
+ * Since: 0.2. Source: Go's time.After.
+ */
+gt_timer *gt_after(int64_t d);
+
+/**
+ * gt_new_ticker, for which d <= 0 is no error.
+ *
+ * Ownership, threads, callback: as gt_new_timer.
+ * Returns: as gt_new_ticker; NULL if d <= 0, and gt_last_error says 0.
+ * Since: 0.2. Source: Go's time.Tick.
+ */
+gt_timer *gt_tick(int64_t d);
+
+/**
+ * Puts the caller to sleep for `d` nanoseconds; d <= 0 returns at once. A thread sleeps in
+ * the kernel, started runtime or not. A green thread, of a runtime that was given hooks
+ * for that, is parked.
+ *
+ * Threads: any. Callback: yes, but it blocks the worker.
+ * Returns: 0, GT_ENOMEM, GT_EFORK.
+ * Since: 0.2. Source: Go's time.Sleep.
+ */
+int gt_sleep(int64_t d);
+
+/**
+ * gt_sleep on a sched's clock. Green threads park (gt_host.park), and their timer is armed
+ * when they have left their stack. On the virtual clock the caller sleeps until somebody
+ * moves it.
+ *
+ * Threads: any. Callback: yes, but it blocks.
+ * Returns: 0, GT_EINVAL, GT_ENOMEM, GT_ESHUTDOWN, GT_EFORK; GT_EDEADLK (the thread has
+ * joined a bubble, and nothing would ever wake it).
+ * Since: 0.2. Source: Go's time.Sleep, resetForSleep.
+ */
+int gt_sched_sleep(gt_sched *s, int64_t d);
+
+/**
+ * Stops any timer. Of a channel timer no value can be received afterwards, until it is
+ * reset; who waits in gt_timer_recv goes on waiting.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 1 if it stopped a pending arming, which for a channel timer means that its value
+ * was not received, else 0; GT_EINVAL, GT_ESTALE, GT_ESHUTDOWN, GT_EFAULT (checked build),
+ * GT_EFORK.
+ * Since: 0.2. Source: Go's Timer.Stop, Ticker.Stop.
+ */
+int gt_timer_stop(gt_timer *t);
+
+/**
+ * Arms any timer anew, for now + d: a ticker with the period d, which must be above 0; the
+ * others once, at once if d <= 0. No value from before can be received afterwards.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 1 if it replaced a pending arming, which for a channel timer means that its value
+ * was not received, else 0; GT_EINVAL (NULL, or a ticker and d <= 0), GT_ENOMEM, GT_ESTALE,
+ * GT_ESHUTDOWN, GT_EFAULT (checked build), GT_EFORK.
+ * Since: 0.2. Source: Go's Timer.Reset, Ticker.Reset.
+ */
+int gt_timer_reset(gt_timer *t, int64_t d);
+
+/**
+ * Receives a value from a channel timer: waits until there is one. `*sent` becomes the time
+ * at which the timer should have fired; `sent` may be NULL. Each value goes to one
+ * receiver, the first that waited. On a stopped timer it waits until somebody resets it.
+ * Green threads park (gt_host.park); threads block, and somebody else must run the
+ * sched's timers meanwhile, as the built-in runtime does.
+ *
+ * Threads: any. Callback: yes, but it blocks.
+ * Returns: 0; GT_EINVAL (NULL, or a timer without a channel), GT_ESTALE (freed, also while
+ * waiting), GT_ESHUTDOWN (also while waiting), GT_ENOMEM, GT_EDEADLK (the thread has
+ * joined a bubble, and nothing would ever wake it), GT_EFAULT (checked build), GT_EFORK.
+ * Since: 0.2. Source: receiving from a Go timer's channel.
+ */
+int gt_timer_recv(gt_timer *t, int64_t *sent);
+
+/**
+ * Receives a value from a channel timer if there is one.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 1 and *sent (which may be NULL) as gt_timer_recv, or 0; errors as gt_timer_recv.
+ * Since: 0.2. Source: a Go select with a default.
+ */
+int gt_timer_try_recv(gt_timer *t, int64_t *sent);
+
+/**
+ * A descriptor for poll, epoll and the like: readable while a value can be received. Do
+ * not read it: gt_timer_try_recv, gt_timer_stop and gt_timer_reset make it unreadable
+ * before they return. From now on the timer counts as waited for.
+ *
+ * Ownership: the timer's; closed when it is freed or shut down. The same at each call.
+ * Threads: any. Callback: yes.
+ * Returns: the descriptor, GT_EINVAL (NULL, or a timer without a channel), GT_EMFILE,
+ * GT_ENOMEM, GT_ESTALE, GT_ESHUTDOWN, GT_EFAULT (checked build), GT_EFORK.
+ * Since: 0.2.
+ */
+int gt_timer_fd(gt_timer *t);
+
+/**
+ * Allows a timer to fire up to `ns` nanoseconds late, never early, so that timers of about
+ * the same time share one wake-up of the processor: its deadlines are rounded up to
+ * multiples of the greatest power of two that is not above `ns`. 0: precise, the default
+ * unless gt_config.slack says otherwise. Holds for a pending arming too.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: 0, GT_EINVAL (NULL, ns < 0), GT_ESTALE, GT_ESHUTDOWN, GT_EFAULT (checked build),
+ * GT_EFORK.
+ * Since: 0.2. Source: Linux's timer slack.
+ */
+int gt_timer_set_slack(gt_timer *t, int64_t ns);
+
+/**
+ * gt_timer_stop by id.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: as gt_timer_stop; GT_ESTALE for an id that is dead, or was never one of this sched.
+ * Since: 0.2.
+ */
+int gt_timer_stop_id(gt_sched *s, uint64_t id);
+
+/**
+ * gt_timer_reset by id.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: as gt_timer_reset; GT_ESTALE for an id that is dead, or was never one of this sched.
+ * Since: 0.2.
+ */
+int gt_timer_reset_id(gt_sched *s, uint64_t id, int64_t d);
+
+/**
+ * gt_timer_recv by id.
+ *
+ * Threads: any. Callback: yes, but it blocks.
+ * Returns: as gt_timer_recv; GT_ESTALE for an id that is dead, or was never one of this sched.
+ * Since: 0.2.
+ */
+int gt_timer_recv_id(gt_sched *s, uint64_t id, int64_t *sent);
+
+/**
+ * gt_timer_try_recv by id.
+ *
+ * Threads: any. Callback: yes.
+ * Returns: as gt_timer_try_recv; GT_ESTALE for an id that is dead, or was never one of this
+ * sched.
+ * Since: 0.2.
+ */
+int gt_timer_try_recv_id(gt_sched *s, uint64_t id, int64_t *sent);
+
+/**
  * Makes a timer: not armed, calling f(arg, 0, delay) when it fires.
  *
  * `drop` may be NULL. If not, drop(arg) is called exactly once, when f can never be
@@ -917,9 +1386,9 @@ gt_timer *gt_timer_new(gt_sched *s, gt_func f, void *arg, gt_drop_func drop);
 
 /**
  * Stops a timer and gives it back. Never blocks. A call of f that is under way goes on;
- * its argument is dropped when it ends.
+ * its argument is dropped when it ends. Who waits in gt_timer_recv for it gets GT_ESTALE.
  *
- * Ownership: the handle and its id are dead after this.
+ * Ownership: the handle and its id are dead after this. So is a descriptor of gt_timer_fd.
  * Threads: any. Callback: yes, the timer's own included; there a second call gives
  * GT_ESTALE.
  * Returns: 1 if it stopped a pending arming, else 0; GT_EINVAL, GT_ESTALE, GT_EFAULT

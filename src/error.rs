@@ -20,6 +20,9 @@ pub(crate) enum Error {
     Already,
     Stale,
     Fork,
+    BadF,
+    TimedOut,
+    Canceled,
 }
 
 impl Error {
@@ -40,11 +43,14 @@ impl Error {
             Error::Already => -114,
             Error::Stale => -116,
             Error::Fork => -1024,
+            Error::BadF => -9,
+            Error::TimedOut => -110,
+            Error::Canceled => -125,
         }
     }
 
     /// All of them, for gt_strerror.
-    pub(crate) const ALL: [Error; 13] = [
+    pub(crate) const ALL: [Error; 16] = [
         Error::NoMem,
         Error::Fault,
         Error::Busy,
@@ -58,6 +64,9 @@ impl Error {
         Error::Already,
         Error::Stale,
         Error::Fork,
+        Error::BadF,
+        Error::TimedOut,
+        Error::Canceled,
     ];
 
     /// Name and meaning, NUL-terminated for C.
@@ -73,9 +82,12 @@ impl Error {
             Error::Deadlk => c"GT_EDEADLK: waiting could never end",
             Error::OpNotSupp => c"GT_EOPNOTSUPP: not supported with this configuration",
             Error::Shutdown => c"GT_ESHUTDOWN: the timer was shut down, or its sched freed",
-            Error::Already => c"GT_EALREADY: the timer is armed already",
+            Error::Already => c"GT_EALREADY: armed, or open, already",
             Error::Stale => c"GT_ESTALE: the handle or id is dead",
             Error::Fork => c"GT_EFORK: in a fork child before gt_after_fork",
+            Error::BadF => c"GT_EBADF: not an open descriptor",
+            Error::TimedOut => c"GT_ETIMEDOUT: the deadline has passed",
+            Error::Canceled => c"GT_ECANCELED: closed while waiting",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! | layer | what |
 //! |---|---|
 //! | `ffi` | the C ABI: checks handles, turns results into numbers |
+//! | `time` | timers and tickers with channels, sleep |
+//! | `rt` | the built-in runtime: workers, poller |
 //! | `procs` | sched, Ps, stealing, fork |
 //! | `engine` | timers, heaps, running them |
 //! | `host` | hooks and clocks |
@@ -21,7 +23,11 @@ mod host;
 mod model;
 #[cfg(not(gt_loom))]
 mod procs;
+#[cfg(not(gt_loom))]
+mod rt;
 mod sync;
+#[cfg(not(gt_loom))]
+mod time;
 
 #[cfg(not(gt_loom))]
 pub use ffi::*;

@@ -28,7 +28,7 @@ fn is_for_next_pass<S: Procs>(h: &Held<'_, S>, l: &Locked<'_>) -> bool {
 
 /// The stale head, locked: taken off if it is dead, else moved to where it belongs.
 pub(crate) fn repair_head<S: Procs>(h: &mut Held<'_, S>, t: TimerRef, mut l: Locked<'_>) {
-    let when = l.when;
+    let when = l.due();
     if when == 0 {
         h.heap.dodeltimer0();
         finish_dead(h, t, l);
@@ -109,7 +109,7 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
                 changed = true;
             }
             State::Modified => {
-                let when = l.when;
+                let when = l.due();
                 if is_for_next_pass(h, &l) {
                     h.heap.swap_remove(i);
                     h.heap.defer(when, t);

@@ -30,9 +30,11 @@ pub(crate) enum Counter {
     Sweeps,
     /// Calls with a negative delay; 0 unless this library is broken.
     Early,
+    /// Due timers found that nobody served (built-in runtime).
+    Overdue,
 }
 
-pub(crate) const COUNTERS: usize = 10;
+pub(crate) const COUNTERS: usize = 11;
 
 /// One thread's counters, or with `shared` those of all threads that got no block.
 #[repr(align(64))]

@@ -19,17 +19,19 @@ pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, FORKING, Histogram};
 pub(crate) use modtimer::{
-    Arm, deltimer, detach, modtimer, release_node, shutdown_timer, stop_for_good, timer_free,
-    timer_status, timer_when,
+    Arm, Wake, deltimer, detach, disown_arg, modtimer, modtimer_quietly, release_node, set_slack,
+    shutdown_timer, stop_for_good, timer_free, timer_status, timer_when, with_arg,
 };
-pub(crate) use run::{Checked, Hold, check_timers, end_lost_runs, runtimer, take_lost_runs};
+pub(crate) use run::{
+    Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,
+};
 #[cfg(feature = "checked")]
 pub(crate) use slab::checked;
 pub(crate) use slab::{
-    Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
+    New, Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
 };
 pub(crate) use sweep::trim;
-pub(crate) use timer::{FREED, Func, MAX_WHEN, State, TimerRef};
+pub(crate) use timer::{CHAN, FREED, Func, MAX_WHEN, SHUTDOWN, State, TimerRef, slack_flags};
 pub(crate) use timers::{Held, Timers};
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
 #[cfg(gt_loom)]

@@ -7,7 +7,7 @@
 //! and everything is looked at again when it is (the window that the seeds left open).
 
 use super::sweep::{clean_tail, sweep_over_bound};
-use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
+use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
 use super::timers::Timers;
 use super::{ArgRef, Counter, Procs, cleantimers};
 use crate::error::{Error, Result};
@@ -23,6 +23,18 @@ pub(crate) struct Arm {
     pub set: Option<(Func, *mut c_void, usize)>,
     /// gt_addtimer: an armed timer is refused.
     pub add: bool,
+}
+
+impl Arm {
+    /// For `when`; all else stays.
+    pub(crate) fn at(when: i64, period: i64) -> Arm {
+        Arm {
+            when,
+            period,
+            set: None,
+            add: false,
+        }
+    }
 }
 
 /// A change that has been made: what is still to do when all locks are gone.
@@ -42,13 +54,44 @@ pub(crate) fn modtimer<S: Procs>(
     on: Option<&Timers>,
     arm: &Arm,
 ) -> Result<bool> {
+    let mut wake = Wake::default();
+    let pending = modtimer_quietly(s, t, id, on, arm, &mut wake)?;
+    wake.call(s);
+    Ok(pending)
+}
+
+/// The P whose wake time may have been lowered, and to what: noted, and its sleeper woken,
+/// when no lock is held any more (golang/go#38070).
+#[derive(Default)]
+pub(crate) struct Wake<'a>(Option<(&'a Timers, i64)>);
+
+impl Wake<'_> {
+    #[inline(always)]
+    pub(crate) fn call<S: Procs>(self, s: &S) {
+        if let Some((tm, when)) = self.0 {
+            tm.note_lowered(s, when);
+        }
+    }
+}
+
+/// modtimer for one who holds a lock that comes before the Ps': he calls `wake` when he
+/// has let it go.
+#[inline(always)]
+pub(crate) fn modtimer_quietly<'a, S: Procs>(
+    s: &'a S,
+    t: TimerRef,
+    id: Option<u32>,
+    on: Option<&'a Timers>,
+    arm: &Arm,
+    wake: &mut Wake<'a>,
+) -> Result<bool> {
     // The argument's box, if one turns out to be needed; made with no lock held.
     let mut spare = None;
     let result = loop {
         let step = if t.state() == State::Removed {
-            insert(s, t, id, on, arm, &mut spare)
+            insert(s, t, id, on, arm, &mut spare, wake)
         } else {
-            change(s, t, id, arm, &mut spare)
+            change(s, t, id, arm, &mut spare, wake)
         };
         match step {
             Ok(Some(done)) => break Ok(done),
@@ -81,6 +124,17 @@ enum Retry {
 impl From<Error> for Retry {
     fn from(e: Error) -> Self {
         Retry::No(e)
+    }
+}
+
+/// The argument of a timer that could not be armed, and that nobody knows, stays its
+/// owner's: it is not dropped.
+pub(crate) fn disown_arg<S: Procs>(s: &S, t: TimerRef) {
+    let mut l = t.lock(s.host());
+    let boxed = take_box(&mut l);
+    l.put_back();
+    if let Some(b) = boxed {
+        b.discard(s.host());
     }
 }
 
@@ -168,21 +222,24 @@ fn write<S: Procs>(s: &S, l: &mut Locked<'_>, arm: &Arm, spare: &mut Option<ArgR
     } else {
         l.when = arm.when;
     }
-    block.add(Counter::Armed, 1);
-    if pending {
-        block.add(Counter::Replaced, 1);
+    if !l.has(CHAN) {
+        block.add(Counter::Armed, 1);
+        if pending {
+            block.add(Counter::Replaced, 1);
+        }
     }
     Done { pending, old_box }
 }
 
 /// Changes a timer that is in a heap. `None`: it no longer is; start again.
 #[inline(always)]
-fn change<S: Procs>(
-    s: &S,
+fn change<'a, S: Procs>(
+    s: &'a S,
     t: TimerRef,
     id: Option<u32>,
     arm: &Arm,
     spare: &mut Option<ArgRef>,
+    wake: &mut Wake<'a>,
 ) -> std::result::Result<Option<Done>, Retry> {
     let l = t.lock(s.host());
     if l.state == State::Removed {
@@ -194,65 +251,63 @@ fn change<S: Procs>(
         return Err(e);
     }
     let tm = s.timers(l.p());
-    let (done, lowered) = change_locked(s, l, tm, arm, spare);
-    if lowered {
-        tm.note_lowered(s, arm.when);
-    }
-    Ok(Some(done))
+    Ok(Some(change_locked(s, l, tm, arm, spare, wake)))
 }
 
-/// The timer is locked, in the heap of `tm`, and may be armed: arms it in place. True if
-/// the P's wake time may have been lowered; the caller notes it when no lock is held.
+/// The timer is locked, in the heap of `tm`, and may be armed: arms it in place.
 #[inline(always)]
-fn change_locked<S: Procs>(
+fn change_locked<'a, S: Procs>(
     s: &S,
     mut l: Locked<'_>,
-    tm: &Timers,
+    tm: &'a Timers,
     arm: &Arm,
     spare: &mut Option<ArgRef>,
-) -> (Done, bool) {
+    wake: &mut Wake<'a>,
+) -> Done {
     let done = write(s, &mut l, arm, spare);
     if !done.pending {
         tm.sub_deleted();
     }
-    l.set_stamp(tm.stamp_for(arm.when));
+    unlock_modified(l, tm, wake);
+    done
+}
+
+/// Unlocks a timer in the heap of `tm` whose time has changed.
+#[inline(always)]
+fn unlock_modified<'a>(mut l: Locked<'_>, tm: &'a Timers, wake: &mut Wake<'a>) {
+    let due = l.due();
+    l.set_stamp(tm.stamp_for(due));
     // Only an earlier time needs the owner's attention before the entry comes up. It is
     // noted while the timer is Locked: so a scan that could miss the note sees the timer.
     #[cfg(not(gt_mutant = "lower_after_unlock"))]
-    {
-        let lowered = arm.when < l.key && tm.update_timer_modified_earliest(arm.when);
-        l.unlock(State::Modified);
-        (done, lowered)
-    }
+    let lowered = due < l.key && tm.update_timer_modified_earliest(due);
     #[cfg(gt_mutant = "lower_after_unlock")]
-    {
-        let earlier = arm.when < l.key;
-        l.unlock(State::Modified);
-        (done, earlier && tm.update_timer_modified_earliest(arm.when))
+    let earlier = due < l.key;
+    l.unlock(State::Modified);
+    #[cfg(gt_mutant = "lower_after_unlock")]
+    let lowered = earlier && tm.update_timer_modified_earliest(due);
+    if lowered {
+        wake.0 = Some((tm, due));
     }
 }
 
 /// Arms a timer that was seen in no heap: into the heap of the P that is named, of the
 /// caller's own, or of one that is chosen. `None`: start again.
-fn insert<S: Procs>(
-    s: &S,
+fn insert<'a, S: Procs>(
+    s: &'a S,
     t: TimerRef,
     id: Option<u32>,
-    on: Option<&Timers>,
+    on: Option<&'a Timers>,
     arm: &Arm,
     spare: &mut Option<ArgRef>,
+    wake: &mut Wake<'a>,
 ) -> std::result::Result<Option<Done>, Retry> {
     let host = s.host();
     // Pinned from the choice to the insertion: else the green thread may move, and the
     // timer end up on a P that sleeps (golang/go#44868).
     host.acquirem();
-    let mut wake = None;
-    let result = insert_pinned(s, t, id, on, arm, spare, &mut wake);
+    let result = insert_pinned(s, t, id, on, arm, spare, wake);
     host.releasem();
-    if let Some((tm, when)) = wake {
-        let tm: &Timers = tm;
-        tm.note_lowered(s, when);
-    }
     result
 }
 
@@ -263,7 +318,7 @@ fn insert_pinned<'a, S: Procs>(
     on: Option<&'a Timers>,
     arm: &Arm,
     spare: &mut Option<ArgRef>,
-    wake: &mut Option<(&'a Timers, i64)>,
+    wake: &mut Wake<'a>,
 ) -> std::result::Result<Option<Done>, Retry> {
     let mut tm = on.unwrap_or_else(|| s.pick(t.last_p()));
     let mut h = tm.lock(s);
@@ -288,11 +343,7 @@ fn insert_pinned<'a, S: Procs>(
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
         let home = s.timers(l.p());
-        let (done, lowered) = change_locked(s, l, home, arm, spare);
-        if lowered {
-            *wake = Some((home, arm.when));
-        }
-        return Ok(Some(done));
+        return Ok(Some(change_locked(s, l, home, arm, spare, wake)));
     }
     if let Err(e) = room {
         l.unlock(State::Removed);
@@ -300,13 +351,14 @@ fn insert_pinned<'a, S: Procs>(
     }
     let done = write(s, &mut l, arm, spare);
     l.set_p(tm.index);
-    l.key = arm.when;
+    let due = l.due();
+    l.key = due;
     l.set_stamp(0);
-    h.insert(arm.when, t);
+    h.insert(due, t);
     l.unlock(State::Waiting);
     let first = tm.timer0_when();
-    if first == 0 || arm.when < first {
-        *wake = Some((tm, arm.when));
+    if first == 0 || due < first {
+        wake.0 = Some((tm, due));
     }
     Ok(Some(done))
 }
@@ -321,7 +373,7 @@ fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
     l.when = 0;
     l.set_stamp(0);
     s.timers(l.p()).add_deleted();
-    s.block().add(Counter::Stopped, 1);
+    s.block().add(Counter::Stopped, !l.has(CHAN) as u64);
     true
 }
 
@@ -404,6 +456,26 @@ pub(crate) fn take_box(l: &mut Locked<'_>) -> Option<ArgRef> {
     Some(b)
 }
 
+/// gt_timer_set_slack: how much later than asked the timer may fire. Holds for a pending
+/// arming too.
+pub(crate) fn set_slack<S: Procs>(s: &S, t: TimerRef, id: Option<u32>, ns: i64) -> Result<()> {
+    let mut l = t.lock(s.host());
+    if let Err(e) = check_alive(s, t, &l, id) {
+        l.put_back();
+        return Err(e);
+    }
+    l.set_slack(ns);
+    if l.when == 0 {
+        l.put_back();
+        return Ok(());
+    }
+    let mut wake = Wake::default();
+    let tm = s.timers(l.p());
+    unlock_modified(l, tm, &mut wake);
+    wake.call(s);
+    Ok(())
+}
+
 /// gt_timer_free: stops the timer and kills its handle and ids. The node goes back when
 /// no heap entry and no run refers to it.
 pub(crate) fn timer_free<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
@@ -478,6 +550,27 @@ pub(crate) fn timer_status<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Res
         return Err(Error::Stale);
     }
     Ok(State::of(word))
+}
+
+/// Looks at a timer's flags and argument (null if it has been dropped), under its lock.
+pub(crate) fn with_arg<S: Procs, R>(
+    s: &S,
+    t: TimerRef,
+    id: Option<u32>,
+    f: impl FnOnce(u32, *mut c_void) -> Result<R>,
+) -> Result<R> {
+    let l = t.lock(s.host());
+    let result = check_alive(s, t, &l, id).and_then(|()| {
+        let arg = if l.has(HAS_DROP) {
+            // SAFETY: locked, and HAS_DROP says that arg is a box.
+            unsafe { ArgRef::from_field(l.arg) }.get().arg
+        } else {
+            std::ptr::null_mut()
+        };
+        f(l.flags(), arg)
+    });
+    l.put_back();
+    result
 }
 
 /// When a timer will fire; 0: it is not armed.

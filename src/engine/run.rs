@@ -3,7 +3,7 @@
 
 use super::adjust::{adjusttimers, repair_head};
 use super::heap::Entry;
-use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
+use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
 use super::verify::{Rule, badtimer};
 use super::{ArgRef, Counter, Procs, release_node, verify_timer_heap};
@@ -170,28 +170,30 @@ impl<'a, S: Procs> Pass<'a, S> {
     fn commit(&mut self, t: TimerRef, mut l: Locked<'_>, now: i64) -> Call {
         let s = self.s;
         let h = self.h();
-        let delay = now - l.key;
-        if delay < 0 || l.key != l.when || l.p() != h.tm.index {
-            s.block().add(Counter::Early, (delay < 0) as u64);
-            badtimer(s, t, if delay < 0 { Rule::Early } else { Rule::Key });
+        let early = now < l.key;
+        if early || l.key != l.due() || l.p() != h.tm.index {
+            s.block().add(Counter::Early, early as u64);
+            badtimer(s, t, if early { Rule::Early } else { Rule::Key });
         }
+        let delay = now - l.when;
+        let counted = !l.has(CHAN) as u64;
         let block = s.block();
         let Some(f) = l.f else {
             badtimer(s, t, Rule::State)
         };
         let next = if l.period > 0 {
             // Leave in the heap, at the next time of the same phase; missed ones are skipped.
-            let next = next_tick(l.key, l.period, delay);
-            l.when = next;
-            l.key = next;
-            h.heap.rekey0(next);
-            block.add(Counter::Ticks, 1);
+            l.when = next_tick(l.when, l.period, delay);
+            let key = l.due();
+            l.key = key;
+            h.heap.rekey0(key);
+            block.add(Counter::Ticks, counted);
             State::Waiting
         } else {
             h.heap.dodeltimer0();
             l.when = 0;
             l.key = 0;
-            block.add(Counter::Fired, 1);
+            block.add(Counter::Fired, counted);
             State::Removed
         };
         h.heap.prefetch_next();
@@ -222,6 +224,7 @@ impl<'a, S: Procs> Pass<'a, S> {
     fn unlock_and_run_timer(&mut self, t: TimerRef, l: Locked<'_>, now: i64) {
         let call = self.commit(t, l, now);
         self.s.host().assert_unlocked();
+        self.s.host().before_call(now);
         // SAFETY: f and arg are the embedder's, given together; no lock of ours is held,
         // and if f throws, our drop ends the run and the pass.
         unsafe { (call.f)(call.arg, call.seq, call.delay) };
@@ -335,7 +338,7 @@ fn end_detached<S: Procs>(s: &S, t: TimerRef) {
 }
 
 /// The next time of a periodic timer (S8): phase is kept, what was missed is skipped.
-fn next_tick(when: i64, period: i64, delay: i64) -> i64 {
+pub(crate) fn next_tick(when: i64, period: i64, delay: i64) -> i64 {
     let periods = 1 + delay / period;
     period
         .checked_mul(periods)

@@ -38,6 +38,14 @@ const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
 
 type Table = [AtomicPtr<Chunk>; L2];
 
+/// What a timer is made with; `flags` go to its status word.
+pub(crate) struct New {
+    pub f: Func,
+    pub arg: *mut c_void,
+    pub drop: Option<DropFn>,
+    pub flags: u32,
+}
+
 pub(crate) struct Slab {
     lock: RawLock,
     /// Guarded by `lock`.
@@ -102,11 +110,15 @@ impl Slab {
         &self,
         host: &Host,
         owner: *const c_void,
-        f: Func,
-        arg: *mut c_void,
-        drop: Option<DropFn>,
+        new: New,
         count: impl FnOnce(bool),
     ) -> Result<TimerRef> {
+        let New {
+            f,
+            arg,
+            drop,
+            flags,
+        } = new;
         let boxed = match drop {
             Some(d) => Some(ArgRef::new(host, arg, d).ok_or(Error::NoMem)?),
             None => None,
@@ -119,11 +131,11 @@ impl Slab {
         });
         match (taken, boxed) {
             (Ok(t), None) => {
-                t.init(host, f, arg, 0);
+                t.init(host, f, arg, flags);
                 Ok(t)
             }
             (Ok(t), Some(b)) => {
-                t.init(host, f, b.as_field(), HAS_DROP);
+                t.init(host, f, b.as_field(), flags | HAS_DROP);
                 Ok(t)
             }
             (Err(e), b) => {
@@ -382,15 +394,13 @@ mod tests {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
         let new = |slab: &Slab| {
-            slab.alloc(
-                &host,
-                std::ptr::null(),
-                nothing,
-                std::ptr::null_mut(),
-                None,
-                |_| (),
-            )
-            .unwrap()
+            let new = New {
+                f: nothing,
+                arg: std::ptr::null_mut(),
+                drop: None,
+                flags: 0,
+            };
+            slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap()
         };
         let free = |slab: &Slab, t: TimerRef| {
             let mut l = t.lock(&host);

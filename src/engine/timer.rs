@@ -48,7 +48,7 @@ impl State {
     }
 }
 
-// The status word: state, state before Locked, flags, stamp of the pass (S10).
+// The status word: state, state before Locked, flags, slack, stamp of the pass (S10).
 const STATE: u32 = 3;
 const PRIOR_SHIFT: u32 = 2;
 const PRIOR: u32 = STATE << PRIOR_SHIFT;
@@ -60,6 +60,11 @@ pub(crate) const SHUTDOWN: u32 = 1 << 5;
 pub(crate) const HAS_DROP: u32 = 1 << 6;
 /// gt_timer_detach was called: the timer frees itself when it is done.
 pub(crate) const DETACHED: u32 = 1 << 7;
+/// A channel timer's alarm: its armings are counted by the channel (src/time/chan.rs).
+pub(crate) const CHAN: u32 = 1 << 8;
+/// log2 of the slack: the key is `when` rounded up to a multiple of it.
+const SLACK_SHIFT: u32 = 9;
+const SLACK: u32 = 0x3f << SLACK_SHIFT;
 pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
@@ -259,6 +264,10 @@ impl Locked<'_> {
         self.word & flag != 0
     }
 
+    pub(crate) fn flags(&self) -> u32 {
+        self.word
+    }
+
     pub(crate) fn set(&mut self, flag: u32) {
         self.word |= flag;
     }
@@ -279,6 +288,21 @@ impl Locked<'_> {
         self.t.p.store(p, Ordering::Relaxed);
     }
 
+    /// Slack in ns, rounded down to a power of two. 0: none.
+    pub(crate) fn set_slack(&mut self, ns: i64) {
+        self.word = self.word & !SLACK | slack_flags(ns);
+    }
+
+    /// The key that the heap shall go by: `when`, or with slack the next multiple of it,
+    /// so that timers of about the same time share one wake-up. 0: not armed.
+    #[inline(always)]
+    pub(crate) fn due(&self) -> i64 {
+        match self.word >> SLACK_SHIFT & 0x3f {
+            0 => self.when,
+            log2 => round_up(self.when, (1 << log2) - 1),
+        }
+    }
+
     /// The pass in which the timer was re-armed for a time already due; 0: none.
     #[inline(always)]
     pub(crate) fn stamp(&self) -> u32 {
@@ -289,6 +313,16 @@ impl Locked<'_> {
     pub(crate) fn set_stamp(&mut self, pass: u32) {
         self.word = self.word & !STAMP | pass << STAMP_SHIFT;
     }
+}
+
+/// The flags of a new timer with this slack.
+pub(crate) fn slack_flags(ns: i64) -> u32 {
+    ns.max(1).ilog2() << SLACK_SHIFT
+}
+
+/// Past the end of time there is no later multiple.
+fn round_up(when: i64, mask: i64) -> i64 {
+    when.checked_add(mask).map_or(when, |w| w & !mask)
 }
 
 impl Deref for Locked<'_> {

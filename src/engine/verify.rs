@@ -31,7 +31,7 @@ impl Rule {
         match self {
             Rule::Order => c"GT_RULE_ORDER: an entry's key is smaller than its parent's",
             Rule::Owner => c"GT_RULE_OWNER: a timer in this heap belongs to another P",
-            Rule::Key => c"GT_RULE_KEY: a timer's recorded key differs from its entry's, or Waiting with another when",
+            Rule::Key => c"GT_RULE_KEY: a timer's recorded key differs from its entry's, or from that of a Waiting timer's when",
             Rule::State => c"GT_RULE_STATE: a timer in a heap is Removed",
             Rule::Deleted => c"GT_RULE_DELETED: the count of dead entries is wrong",
             Rule::Early => c"GT_RULE_EARLY: a timer would have fired before its time",
@@ -50,7 +50,7 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
             Some(Rule::State)
         } else if l.p() != h.tm.index {
             Some(Rule::Owner)
-        } else if l.key != e.when || (l.state == State::Waiting && l.when != l.key) {
+        } else if l.key != e.when || (l.state == State::Waiting && l.due() != l.key) {
             Some(Rule::Key)
         } else {
             None

@@ -203,6 +203,21 @@ pub(super) unsafe fn any_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sc
     Ok((t, unsafe { &*engine::owner(t).cast::<Sched>() }))
 }
 
+/// The timer of a handle, which has no channel, and its open sched.
+///
+/// # Safety
+/// As for `any_timer`.
+#[inline(always)]
+pub(super) unsafe fn func_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sched)> {
+    // SAFETY: the caller's promise.
+    let (t, s) = unsafe { timer(t) }?;
+    if crate::time::is_chan(t) {
+        Err(Error::Inval)
+    } else {
+        Ok((t, s))
+    }
+}
+
 /// The timer of a handle, and its open sched.
 ///
 /// # Safety

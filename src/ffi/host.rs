@@ -68,6 +68,22 @@ pub struct gt_host {
     >,
     /// Asked after each callback of a pass: 1 ends the pass. Default: none.
     pub preempt_stop: Option<unsafe extern "C" fn(ctx: *mut c_void) -> c_int>,
+    /// Green threads: parks the caller. When it has been switched away from, and its stack
+    /// is no longer in use, call commit(arg) on the same thread, in a place that may call
+    /// this library: 1, it stays parked until ready is called for it, which may be before
+    /// commit returns, and on any thread; 0, it goes on at once. Return 1 when it runs
+    /// again. Return 0, without having called commit, if the caller is not a green thread:
+    /// then the thread is blocked. Needs ready and current_context.
+    pub park: Option<
+        unsafe extern "C" fn(
+            ctx: *mut c_void,
+            commit: unsafe extern "C" fn(arg: *mut c_void) -> c_int,
+            arg: *mut c_void,
+        ) -> c_int,
+    >,
+    /// Makes a parked green thread runnable; `context` is what current_context gave in it
+    /// when it parked. Called on any thread, with no lock held.
+    pub ready: Option<unsafe extern "C" fn(ctx: *mut c_void, context: uintptr_t)>,
 }
 
 /// How a sched is made. Zero the struct and set size to sizeof(gt_config).
@@ -88,6 +104,8 @@ pub struct gt_config {
     pub lateness: u32,
     /// 0.
     pub reserved: u32,
+    /// Slack of new timers in nanoseconds, see gt_timer_set_slack. 0: precise.
+    pub slack: i64,
 }
 
 /// Reads a struct that begins with its size, which may be older than ours: what it lacks
@@ -96,7 +114,7 @@ pub struct gt_config {
 /// # Safety
 /// `p` points to `size` readable bytes, as the struct at its beginning says. T's all-zero
 /// value is valid.
-unsafe fn read_sized<T>(p: *const T) -> Result<T> {
+pub(super) unsafe fn read_sized<T>(p: *const T) -> Result<T> {
     // SAFETY: the struct begins with its size.
     let size = unsafe { p.cast::<usize>().read() };
     if size < size_of::<usize>() || size > 4096 {
@@ -122,22 +140,18 @@ unsafe fn read_sized<T>(p: *const T) -> Result<T> {
 /// # Safety
 /// `config` is NULL or points to a gt_config as described there.
 pub(super) unsafe fn read_config(config: *const gt_config) -> Result<Config> {
-    let mut out = Config {
-        hooks: Hooks::default(),
-        kind: Kind::Monotonic,
-        verify: false,
-        lateness: false,
-    };
+    let mut out = Config::default();
     if config.is_null() {
         return Ok(out);
     }
     // SAFETY: the caller's promise.
     let c = unsafe { read_sized(config) }?;
-    if c.reserved != 0 || c.verify > 1 || c.lateness > 1 {
+    if c.reserved != 0 || c.verify > 1 || c.lateness > 1 || c.slack < 0 {
         return Err(Error::Inval);
     }
     out.verify = c.verify == 1;
     out.lateness = c.lateness == 1;
+    out.slack = c.slack;
     out.kind = match c.clock {
         GT_CLOCK_MONOTONIC => Kind::Monotonic,
         GT_CLOCK_BOOTTIME => Kind::Boottime,
@@ -149,31 +163,44 @@ pub(super) unsafe fn read_config(config: *const gt_config) -> Result<Config> {
     if !c.host.is_null() {
         // SAFETY: the caller's promise.
         let h = unsafe { read_sized(c.host) }?;
-        if h.alloc.is_some() != h.free.is_some() || h.acquirem.is_some() != h.releasem.is_some() {
-            return Err(Error::Inval);
-        }
-        out.hooks = Hooks {
-            ctx: h.ctx,
-            nanotime: h.nanotime,
-            // SAFETY: gt_p is opaque: a pointer to it is passed as one to void.
-            wake_netpoller: h.wake_netpoller.map(|f| unsafe {
-                std::mem::transmute::<
-                    unsafe extern "C" fn(*mut c_void, *mut gt_p, i64),
-                    unsafe extern "C" fn(*mut c_void, *mut c_void, i64),
-                >(f)
-            }),
-            osyield: h.osyield,
-            acquirem: h.acquirem,
-            releasem: h.releasem,
-            current_context: h.current_context,
-            throw_: h.throw_,
-            alloc: h.alloc,
-            free: h.free,
-            preempt_stop: h.preempt_stop,
-        };
+        out.hooks = hooks(&h)?;
     }
     if out.kind == Kind::Host && out.hooks.nanotime.is_none() {
         return Err(Error::Inval);
     }
     Ok(out)
+}
+
+/// The hooks of a gt_host, which must come in the pairs that it says.
+pub(super) fn hooks(h: &gt_host) -> Result<Hooks> {
+    let green = h.park.is_some();
+    if h.alloc.is_some() != h.free.is_some()
+        || h.acquirem.is_some() != h.releasem.is_some()
+        || h.ready.is_some() != green
+        || green && h.current_context.is_none()
+    {
+        return Err(Error::Inval);
+    }
+    Ok(Hooks {
+        ctx: h.ctx,
+        nanotime: h.nanotime,
+        // SAFETY: gt_p is opaque: a pointer to it is passed as one to void.
+        wake_netpoller: h.wake_netpoller.map(|f| unsafe {
+            std::mem::transmute::<
+                unsafe extern "C" fn(*mut c_void, *mut gt_p, i64),
+                unsafe extern "C" fn(*mut c_void, *mut c_void, i64),
+            >(f)
+        }),
+        osyield: h.osyield,
+        acquirem: h.acquirem,
+        releasem: h.releasem,
+        current_context: h.current_context,
+        throw_: h.throw_,
+        alloc: h.alloc,
+        free: h.free,
+        preempt_stop: h.preempt_stop,
+        park: h.park,
+        ready: h.ready,
+        before_call: None,
+    })
 }

@@ -3,10 +3,11 @@
 //! generator reads this file as it stands.
 
 use super::handle::{call, gt_sched, sched};
-use super::timers::{arm, arm_with, gt_func, status, when};
+use super::timers::{arm, arm_with, free, gt_func, shutdown, status, when};
 use crate::engine::{self, TimerRef};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::procs::{self, Sched};
+use crate::time;
 use libc::uintptr_t;
 use std::ffi::{c_int, c_void};
 
@@ -15,11 +16,29 @@ use std::ffi::{c_int, c_void};
 /// # Safety
 /// `s` is NULL or a live sched.
 #[inline(always)]
-unsafe fn find<'a>(s: *mut gt_sched, id: u64) -> Result<(&'a Sched, TimerRef, Option<u32>)> {
+pub(super) unsafe fn find<'a>(
+    s: *mut gt_sched,
+    id: u64,
+) -> Result<(&'a Sched, TimerRef, Option<u32>)> {
     // SAFETY: the caller's promise.
     let s = unsafe { sched(s) }?;
     let (t, generation) = s.find(id)?;
     Ok((s, t, Some(generation)))
+}
+
+/// The same for calls that a channel timer refuses.
+///
+/// # Safety
+/// As for `find`.
+#[inline(always)]
+unsafe fn find_func<'a>(s: *mut gt_sched, id: u64) -> Result<(&'a Sched, TimerRef, Option<u32>)> {
+    // SAFETY: the caller's promise.
+    let (s, t, generation) = unsafe { find(s, id) }?;
+    if !time::is_chan(t) {
+        return Ok((s, t, generation));
+    }
+    engine::timer_status(s, t, generation)?; // dead ids are stale first
+    Err(Error::Inval)
 }
 
 /// gt_addtimer by id.
@@ -34,7 +53,7 @@ unsafe fn find<'a>(s: *mut gt_sched, id: u64) -> Result<(&'a Sched, TimerRef, Op
 pub unsafe extern "C" fn gt_addtimer_id(s: *mut gt_sched, id: u64, at: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         engine::modtimer(s, t, generation, None, &arm(at, period, true)?)
     })
 }
@@ -59,7 +78,7 @@ pub unsafe extern "C" fn gt_modtimer_id(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         engine::modtimer(s, t, generation, None, &arm_with(at, period, f, arg, seq)?)
     })
 }
@@ -81,7 +100,7 @@ pub unsafe extern "C" fn gt_resettimer_id(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         engine::modtimer(s, t, generation, None, &arm(at, period, false)?)
     })
 }
@@ -98,7 +117,7 @@ pub unsafe extern "C" fn gt_resettimer_id(
 pub unsafe extern "C" fn gt_deltimer_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         engine::deltimer(s, t, generation)
     })
 }
@@ -115,7 +134,7 @@ pub unsafe extern "C" fn gt_deltimer_id(s: *mut gt_sched, id: u64) -> c_int {
 pub unsafe extern "C" fn gt_deltimer_sync_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         procs::deltimer_sync(s, t, generation)
     })
 }
@@ -133,7 +152,7 @@ pub unsafe extern "C" fn gt_shutdown_timer_id(s: *mut gt_sched, id: u64) -> c_in
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
-        engine::shutdown_timer(s, t, generation)
+        shutdown(s, t, generation)
     })
 }
 
@@ -150,7 +169,7 @@ pub unsafe extern "C" fn gt_timer_free_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (s, t, generation) = unsafe { find(s, id) }?;
-        engine::timer_free(s, t, generation)
+        free(s, t, generation)
     })
 }
 
@@ -166,7 +185,7 @@ pub unsafe extern "C" fn gt_timer_free_id(s: *mut gt_sched, id: u64) -> c_int {
 pub unsafe extern "C" fn gt_timer_detach_id(s: *mut gt_sched, id: u64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (s, t, generation) = unsafe { find(s, id) }?;
+        let (s, t, generation) = unsafe { find_func(s, id) }?;
         engine::detach(s, t, generation)
     })
 }

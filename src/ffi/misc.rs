@@ -2,18 +2,23 @@
 
 use crate::engine::Rule;
 use crate::error::Error;
-use crate::procs::{self, hot};
+use crate::procs::hot;
+use crate::rt;
 use std::ffi::{c_char, c_int};
 
 /// The alloc hook returned NULL.
 pub const GT_ENOMEM: i32 = -12;
+/// Netpoll: not an open descriptor.
+pub const GT_EBADF: i32 = -9;
 /// Checked build: not a handle of this library, or a copy of what it points to.
 pub const GT_EFAULT: i32 = -14;
-/// Ps live; or the P is bound to another thread, or the thread to another P.
+/// Ps live; the P is bound to another thread, or the thread to another P; the runtime runs
+/// already; somebody else waits for that.
 pub const GT_EBUSY: i32 = -16;
 /// A P or timer of another sched.
 pub const GT_EXDEV: i32 = -18;
-/// NULL, when <= 0, period < 0, now < 0, no f, a config that is not understood.
+/// NULL, when <= 0, period < 0, now < 0, no f, a config that is not understood, a timer of
+/// the wrong kind.
 pub const GT_EINVAL: i32 = -22;
 /// The process is out of file descriptors.
 pub const GT_EMFILE: i32 = -24;
@@ -25,11 +30,15 @@ pub const GT_EDEADLK: i32 = -35;
 pub const GT_EOPNOTSUPP: i32 = -95;
 /// The timer was shut down, or its sched freed.
 pub const GT_ESHUTDOWN: i32 = -108;
-/// gt_addtimer on a timer that is armed.
+/// gt_addtimer on a timer that is armed; gt_netpoll_open of a descriptor that is open there.
 pub const GT_EALREADY: i32 = -114;
 /// A dead id: always found out. A dead handle: in the checked build, and in the timer's
 /// own callback.
 pub const GT_ESTALE: i32 = -116;
+/// Netpoll: the deadline has passed.
+pub const GT_ETIMEDOUT: i32 = -110;
+/// Netpoll: closed while waiting.
+pub const GT_ECANCELED: i32 = -125;
 /// In a fork child that has not called gt_after_fork.
 pub const GT_EFORK: i32 = -1024;
 
@@ -40,7 +49,8 @@ const _: () = {
     assert!(GT_ENOSPC == Error::NoSpc.code() && GT_EDEADLK == Error::Deadlk.code());
     assert!(GT_EOPNOTSUPP == Error::OpNotSupp.code() && GT_ESHUTDOWN == Error::Shutdown.code());
     assert!(GT_EALREADY == Error::Already.code() && GT_ESTALE == Error::Stale.code());
-    assert!(GT_EFORK == Error::Fork.code());
+    assert!(GT_EFORK == Error::Fork.code() && GT_EBADF == Error::BadF.code());
+    assert!(GT_ETIMEDOUT == Error::TimedOut.code() && GT_ECANCELED == Error::Canceled.code());
 };
 
 /// Name and meaning of an error, or of a broken rule (above 0).
@@ -83,7 +93,7 @@ pub extern "C" fn gt_last_error() -> c_int {
 /// Since: 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_after_fork() -> c_int {
-    match procs::after_fork() {
+    match rt::after_fork() {
         Ok(()) => 0,
         Err(e) => e.code(),
     }

@@ -5,6 +5,7 @@ use super::host::{gt_config, read_config};
 use crate::engine::{Counter, Histogram, Procs};
 use crate::error::Error;
 use crate::procs::{self, Sched, Stats};
+use crate::time;
 use libc::size_t;
 use std::ffi::{c_char, c_int};
 use std::fmt::Write;
@@ -40,7 +41,8 @@ pub unsafe extern "C" fn gt_sched_new(config: *const gt_config) -> *mut gt_sched
 /// them.
 /// Threads: any; nobody else may be using the sched.
 /// Callback: yes, also from one of its own timers, whose P was freed.
-/// Returns: 0, GT_EBUSY while Ps live, GT_EINVAL, GT_EFORK.
+/// Returns: 0, GT_EBUSY while Ps live, or if it is the built-in runtime's; GT_EINVAL,
+/// GT_EFORK.
 /// Since: 0.1.
 ///
 /// # Safety
@@ -48,7 +50,7 @@ pub unsafe extern "C" fn gt_sched_new(config: *const gt_config) -> *mut gt_sched
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_sched_free(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
-    call(|| unsafe { sched(s) }?.close())
+    call(|| unsafe { sched(s) }?.close(time::shutdown_all))
 }
 
 /// The sched's clock, in nanoseconds, above 0.
@@ -154,15 +156,17 @@ pub struct gt_stats {
     pub size: size_t,
     /// Armings that succeeded.
     pub armed: u64,
-    /// One-shot timers that fired.
+    /// One-shot timers that fired; of channel timers, those whose value was received.
     pub fired: u64,
     /// Armings ended by a stop, shutdown or free that returned 1, or by gt_sched_free.
     pub stopped: u64,
     /// Armings ended by a gt_modtimer or gt_resettimer that returned 1.
     pub replaced: u64,
-    /// Timers armed now, counted in the heaps.
+    /// Timers armed now, counted in the heaps; of channel timers, also those whose value has
+    /// not been received.
     pub pending: u64,
-    /// Firings of periodic timers. Their arming stays pending.
+    /// Firings of periodic timers, and values received from tickers. Their arming stays
+    /// pending.
     pub ticks: u64,
     /// Entries of stopped timers that are still in heaps.
     pub zombies: u64,
@@ -180,16 +184,21 @@ pub struct gt_stats {
     pub timers: u64,
     /// Bytes taken from the alloc hook and not given back.
     pub bytes: u64,
+    /// Built-in runtime: how often its watchdog found due timers that nobody served, since
+    /// a callback took long, and woke another worker.
+    pub overdue: u64,
 }
 
-fn read_stats(s: &Stats) -> gt_stats {
+fn read_stats(sched: &Sched) -> gt_stats {
+    let s: Stats = sched.stats();
+    let correction = time::pending_correction(sched);
     gt_stats {
         size: size_of::<gt_stats>(),
         armed: s.get(Counter::Armed),
         fired: s.get(Counter::Fired),
         stopped: s.get(Counter::Stopped),
         replaced: s.get(Counter::Replaced),
-        pending: s.pending,
+        pending: s.pending.wrapping_add_signed(correction),
         ticks: s.get(Counter::Ticks),
         zombies: s.zombies,
         steals: s.get(Counter::Steals),
@@ -199,6 +208,7 @@ fn read_stats(s: &Stats) -> gt_stats {
         early: s.get(Counter::Early),
         timers: s.timers,
         bytes: s.bytes,
+        overdue: s.get(Counter::Overdue),
     }
 }
 
@@ -223,7 +233,7 @@ pub unsafe extern "C" fn gt_stats_get(s: *mut gt_sched, out: *mut gt_stats) -> c
         if size < size_of::<usize>() || size > 4096 {
             return Err(Error::Inval);
         }
-        let mut stats = read_stats(&s.stats());
+        let mut stats = read_stats(s);
         stats.size = size;
         // SAFETY: the caller's promise: `size` bytes; no more than we have are written.
         unsafe {
@@ -251,7 +261,7 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
         if buf.is_null() && len > 0 {
             return Err(Error::Inval);
         }
-        let v = read_stats(&s.stats());
+        let v = read_stats(s);
         let fields = [
             ("armed", v.armed),
             ("fired", v.fired),
@@ -267,6 +277,7 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
             ("early", v.early),
             ("timers", v.timers),
             ("bytes", v.bytes),
+            ("overdue", v.overdue),
         ];
         let mut text = String::new();
         for (i, (name, value)) in fields.iter().enumerate() {

@@ -1,11 +1,13 @@
 //! gt_timer_*, gt_addtimer and its kin, by handle.
 
 use super::handle::{
-    any_timer, call, call_ptr, gt_p, gt_sched, gt_timer, live_p, sched, timer, timer_handle,
+    any_timer, call, call_ptr, func_timer, gt_p, gt_sched, gt_timer, live_p, sched, timer,
+    timer_handle,
 };
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
 use crate::procs::{self, P, Sched, forked};
+use crate::time;
 use libc::uintptr_t;
 use std::ffi::{c_int, c_void};
 
@@ -104,14 +106,14 @@ pub unsafe extern "C" fn gt_timer_new(
         // SAFETY: the caller's promise.
         let s = unsafe { sched(s) }?;
         let f = f.ok_or(Error::Inval)?;
-        s.timer_new(f, arg, drop).map(timer_handle)
+        s.timer_new(f, arg, drop, 0).map(timer_handle)
     })
 }
 
 /// Stops a timer and gives it back. Never blocks. A call of f that is under way goes on;
-/// its argument is dropped when it ends.
+/// its argument is dropped when it ends. Who waits in gt_timer_recv for it gets GT_ESTALE.
 ///
-/// Ownership: the handle and its id are dead after this.
+/// Ownership: the handle and its id are dead after this. So is a descriptor of gt_timer_fd.
 /// Threads: any. Callback: yes, the timer's own included; there a second call gives
 /// GT_ESTALE.
 /// Returns: 1 if it stopped a pending arming, else 0; GT_EINVAL, GT_ESTALE, GT_EFAULT
@@ -125,7 +127,7 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;
-        engine::timer_free(s, t, None)
+        free(s, t, None)
     })
 }
 
@@ -145,7 +147,7 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
 pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::modtimer(s, t, None, None, &arm(when, period, true)?)
     })
 }
@@ -172,7 +174,7 @@ pub unsafe extern "C" fn gt_modtimer(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::modtimer(s, t, None, None, &arm_with(when, period, f, arg, seq)?)
     })
 }
@@ -191,7 +193,7 @@ pub unsafe extern "C" fn gt_modtimer(
 pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::modtimer(s, t, None, None, &arm(when, period, false)?)
     })
 }
@@ -215,7 +217,7 @@ pub unsafe extern "C" fn gt_addtimer_on(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
+        let ((t, s), p) = unsafe { (func_timer(t)?, live_p(p)?) };
         engine::modtimer(s, t, None, Some(on(s, p)?), &arm(when, period, true)?)
     })
 }
@@ -240,7 +242,7 @@ pub unsafe extern "C" fn gt_modtimer_on(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
+        let ((t, s), p) = unsafe { (func_timer(t)?, live_p(p)?) };
         engine::modtimer(
             s,
             t,
@@ -268,7 +270,7 @@ pub unsafe extern "C" fn gt_resettimer_on(
 ) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let ((t, s), p) = unsafe { (timer(t)?, live_p(p)?) };
+        let ((t, s), p) = unsafe { (func_timer(t)?, live_p(p)?) };
         engine::modtimer(s, t, None, Some(on(s, p)?), &arm(when, period, false)?)
     })
 }
@@ -287,7 +289,7 @@ pub unsafe extern "C" fn gt_resettimer_on(
 pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::deltimer(s, t, None)
     })
 }
@@ -306,7 +308,7 @@ pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
 pub unsafe extern "C" fn gt_deltimer_sync(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         procs::deltimer_sync(s, t, None)
     })
 }
@@ -325,7 +327,7 @@ pub unsafe extern "C" fn gt_shutdown_timer(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
-        engine::shutdown_timer(s, t, None)
+        shutdown(s, t, None)
     })
 }
 
@@ -344,7 +346,7 @@ pub unsafe extern "C" fn gt_shutdown_timer(t: *mut gt_timer) -> c_int {
 pub unsafe extern "C" fn gt_timer_detach(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        let (t, s) = unsafe { timer(t) }?;
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::detach(s, t, None)
     })
 }
@@ -389,7 +391,27 @@ pub unsafe extern "C" fn gt_timer_when(t: *mut gt_timer) -> i64 {
 }
 
 pub(super) fn when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
-    engine::timer_when(s, t, id)
+    if time::is_chan(t) {
+        time::chan_when(s, t, id)
+    } else {
+        engine::timer_when(s, t, id)
+    }
+}
+
+pub(super) fn free(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    if time::is_chan(t) {
+        time::free(s, t, id)
+    } else {
+        engine::timer_free(s, t, id)
+    }
+}
+
+pub(super) fn shutdown(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    if time::is_chan(t) {
+        time::shutdown(s, t, id)
+    } else {
+        engine::shutdown_timer(s, t, id)
+    }
 }
 
 /// A number for the timer, for callers who cannot track lifetimes. It may be used at any

@@ -19,7 +19,14 @@ pub(crate) struct Hooks {
     pub alloc: Option<unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void>,
     pub free: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, usize, usize)>,
     pub preempt_stop: Option<unsafe extern "C" fn(*mut c_void) -> i32>,
+    pub park: Option<unsafe extern "C" fn(*mut c_void, Commit, *mut c_void) -> i32>,
+    pub ready: Option<unsafe extern "C" fn(*mut c_void, usize)>,
+    /// Of the built-in runtime only: a callback is about to begin, in a pass of this `now`.
+    pub before_call: Option<fn(i64)>,
 }
+
+/// What `park` calls when the green thread is off its stack. 0: it does not park.
+pub(crate) type Commit = unsafe extern "C" fn(arg: *mut c_void) -> i32;
 
 impl Default for Hooks {
     fn default() -> Self {
@@ -35,6 +42,9 @@ impl Default for Hooks {
             alloc: None,
             free: None,
             preempt_stop: None,
+            park: None,
+            ready: None,
+            before_call: None,
         }
     }
 }
@@ -111,6 +121,31 @@ impl Host {
             None => false,
             // SAFETY: as for osyield; no lock is held by the caller.
             Some(f) => unsafe { f(self.hooks.ctx) != 0 },
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn before_call(&self, now: i64) {
+        if let Some(f) = self.hooks.before_call {
+            f(now);
+        }
+    }
+
+    /// Parks the calling green thread: `commit(arg)` runs when it is off its stack. False:
+    /// the caller is not one, and nothing was done.
+    pub(crate) fn park(&self, commit: Commit, arg: *mut c_void) -> bool {
+        match self.hooks.park {
+            // SAFETY: the embedder's hook with its own ctx (gt_host's contract).
+            Some(f) => unsafe { f(self.hooks.ctx, commit, arg) != 0 },
+            None => false,
+        }
+    }
+
+    /// Makes a green thread runnable. No lock is held.
+    pub(crate) fn ready(&self, context: usize) {
+        if let Some(f) = self.hooks.ready {
+            // SAFETY: as for park.
+            unsafe { f(self.hooks.ctx, context) }
         }
     }
 

@@ -31,11 +31,12 @@ pub(crate) fn move_timers(s: &Sched, to: &P, from: &P) -> Result<(usize, i64)> {
             finish_dead(&src, e.t, l);
             continue;
         }
-        l.key = l.when;
+        let key = l.due();
+        l.key = key;
         l.set_p(to.index);
         l.set_stamp(0);
-        first = first.min(l.when);
-        dst.insert(l.when, e.t);
+        first = first.min(key);
+        dst.insert(key, e.t);
         moved += 1;
         l.unlock(State::Waiting);
     }

@@ -127,13 +127,15 @@ extern "C" fn child() {
 }
 
 /// gt_after_fork: releases what lost threads held; all timers go on.
-pub(crate) fn after_fork() -> Result<()> {
+/// `above` repairs what the layer above has in a sched; it returns what to add to the
+/// armings in the heaps, for those that are pending.
+pub(crate) fn after_fork(above: impl Fn(&Sched) -> i64) -> Result<()> {
     if !forked() {
         return Ok(());
     }
     let me = tls::my_token();
     wait::WAITERS.forget();
-    for_each_sched_unlocked(|s| repair(s, me));
+    for_each_sched_unlocked(|s| repair(s, me, &above));
     FORKED.store(false, Ordering::Relaxed);
     Ok(())
 }
@@ -147,8 +149,9 @@ fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
     }
 }
 
-fn repair(s: &Sched, me: u64) {
+fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
     s.fork_repair(me);
+    s.bubble.forget_others(s);
     s.registry.for_each_slot(|p| {
         if p.bound.load(Ordering::Relaxed) != me {
             p.bound.store(0, Ordering::Relaxed);
@@ -168,5 +171,5 @@ fn repair(s: &Sched, me: u64) {
         p.fd.renew(s);
         p.update_fd();
     });
-    s.fork_rebase();
+    s.fork_rebase(above(s));
 }

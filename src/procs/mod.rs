@@ -2,21 +2,24 @@
 //! `timeSleepUntil`, `moveTimers` and `stealWork`'s part in timers.
 
 mod adopt;
+mod bubble;
 mod fd;
 mod fork;
 mod note;
 mod p;
+mod park;
 mod registry;
 mod sched;
 mod tls;
 mod wait;
 
 pub(crate) use adopt::adopt_timers;
-pub(crate) use fork::{after_fork, forked};
+pub(crate) use fork::{after_fork, forked, register as register_for_fork};
 #[cfg(feature = "checked")]
 pub(crate) use fork::{is_p, is_sched};
 pub(crate) use note::notetsleep;
 pub(crate) use p::P;
+pub(crate) use park::{Waited, Waiter, copied};
 pub(crate) use registry::{check_others, p_free, p_new, time_sleep_until};
 pub(crate) use sched::{Config, Sched, Stats};
 pub(crate) use tls::{acquirep, current_p, hot, releasep};

@@ -92,13 +92,13 @@ pub(crate) fn notetsleep(p: &P, until: i64) -> Result<bool> {
     }
 }
 
-fn futex_wait(word: &AtomicU32, seen: u32, ns: Option<i64>) {
+pub(super) fn futex_wait(word: &AtomicU32, seen: u32, ns: Option<i64>) {
     let ts = ns.map(|ns| libc::timespec {
         tv_sec: ns / 1_000_000_000,
         tv_nsec: ns % 1_000_000_000,
     });
     let ts = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the word lives in a P's slot, which stays; ts lives through the call.
+    // SAFETY: the caller's word and ts live through the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -110,7 +110,7 @@ fn futex_wait(word: &AtomicU32, seen: u32, ns: Option<i64>) {
     }
 }
 
-fn futex_wake_all(word: &AtomicU32) {
+pub(super) fn futex_wake_all(word: &AtomicU32) {
     // SAFETY: waking on an address is harmless whoever waits there.
     unsafe {
         libc::syscall(

@@ -4,11 +4,12 @@
 //! It lives until gt_sched_free was called and the last timer handle, and the last pass
 //! under way over one of its Ps, are gone (`refs`).
 
+use super::bubble::Bubble;
 use super::registry::Registry;
 use super::{fork, tls};
 use crate::engine::{
-    Block, Counter, DropFn, Func, Histogram, MAX_WHEN, Procs, Slab, TimerRef, Timers,
-    slab_generation, slab_raise_generation, stop_for_good,
+    Block, Counter, DropFn, Func, Histogram, MAX_WHEN, New, Procs, Slab, TimerRef, Timers,
+    slab_generation, slab_raise_generation, slack_flags, stop_for_good,
 };
 use crate::error::{Error, Result};
 use crate::host::{Clock, Hooks, Host, Kind};
@@ -18,12 +19,31 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+const CHAN_LOCKS: usize = 64;
+
 /// How a sched is made.
 pub(crate) struct Config {
     pub hooks: Hooks,
     pub kind: Kind,
     pub verify: bool,
     pub lateness: bool,
+    /// Of new timers, in ns.
+    pub slack: i64,
+    /// The built-in runtime's: it stays.
+    pub builtin: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            hooks: Hooks::default(),
+            kind: Kind::Monotonic,
+            verify: false,
+            lateness: false,
+            slack: 0,
+            builtin: false,
+        }
+    }
 }
 
 /// A sum over all threads.
@@ -36,7 +56,7 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    pub(crate) const COUNTERS: [Counter; 10] = [
+    pub(crate) const COUNTERS: [Counter; 11] = [
         Counter::Armed,
         Counter::Fired,
         Counter::Ticks,
@@ -47,6 +67,7 @@ impl Stats {
         Counter::Scans,
         Counter::Sweeps,
         Counter::Early,
+        Counter::Overdue,
     ];
 
     pub(crate) fn get(&self, what: Counter) -> u64 {
@@ -63,6 +84,14 @@ pub(crate) struct Sched {
     pub(crate) registry: Registry,
     verify: bool,
     lateness: bool,
+    builtin: bool,
+    /// What a new timer has in its status word.
+    slack: u32,
+    /// Channel timers that are not shut down.
+    pub(crate) chans: AtomicU64,
+    /// Locks of the channels, by their address (src/time/chan.rs). Here, since fork takes them.
+    chan_locks: [RawLock; CHAN_LOCKS],
+    pub(crate) bubble: Bubble,
     /// Open, timers in use, Ps' slots in use: one each.
     refs: AtomicU64,
     closed: AtomicBool,
@@ -105,6 +134,11 @@ impl Sched {
             registry: Registry::new(),
             verify: config.verify || verify_from_environment(),
             lateness: config.lateness,
+            builtin: config.builtin,
+            slack: slack_flags(config.slack),
+            chans: AtomicU64::new(0),
+            chan_locks: [const { RawLock::new(rank::CHAN) }; CHAN_LOCKS],
+            bubble: Bubble::new(),
             refs: AtomicU64::new(1),
             closed: AtomicBool::new(false),
             block_lock: RawLock::new(rank::SLAB),
@@ -179,11 +213,16 @@ impl Sched {
         }
     }
 
-    /// gt_sched_free: stops and drops all timers. Their handles stay good for
-    /// gt_timer_free.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// The lock of a channel.
+    pub(crate) fn chan_lock(&self, address: usize) -> &RawLock {
+        &self.chan_locks[address / 64 % CHAN_LOCKS]
+    }
+
+    /// gt_sched_free: stops and drops all timers; those of the layer above first, by
+    /// `shutdown`. Their handles stay good for gt_timer_free.
+    pub(crate) fn close(&self, shutdown: impl FnOnce(&Sched)) -> Result<()> {
         self.registry.lock.lock();
-        if self.registry.live() > 0 {
+        if self.builtin || self.registry.live() > 0 {
             self.registry.lock.unlock();
             return Err(Error::Busy);
         }
@@ -192,24 +231,32 @@ impl Sched {
         if again {
             return Err(Error::Shutdown);
         }
+        shutdown(self);
         self.slab.for_each(|t| stop_for_good(self, t));
         self.registry.empty_orphans(self);
         self.unref();
         Ok(())
     }
 
-    /// A new timer.
+    /// A new timer with these flags in its status word.
     pub(crate) fn timer_new(
         &self,
         f: Func,
         arg: *mut c_void,
         drop: Option<DropFn>,
+        flags: u32,
     ) -> Result<TimerRef> {
         if self.is_closed() {
             return Err(Error::Shutdown);
         }
         let owner = std::ptr::from_ref(self).cast();
-        self.slab.alloc(&self.host, owner, f, arg, drop, |first| {
+        let new = New {
+            f,
+            arg,
+            drop,
+            flags: flags | self.slack,
+        };
+        self.slab.alloc(&self.host, owner, new, |first| {
             if first {
                 self.add_ref();
             }
@@ -247,18 +294,41 @@ impl Sched {
         }
         let _keep = self.keep();
         let end = self.now().saturating_add(d);
-        let mut ran = 0;
-        loop {
-            let next = super::time_sleep_until(self);
-            if next == MAX_WHEN || next > end {
-                break;
-            }
-            // Another thread may have moved it further meanwhile: so much the better.
-            let _ = self.set_time(next.max(self.now()));
-            ran += super::check_others(self, None, self.now()).ran;
+        let mut any = false;
+        while let Some(ran) = self.advance_to_next(end) {
+            any |= ran;
         }
         let _ = self.set_time(end.max(self.now()));
-        Ok(ran > 0)
+        Ok(any)
+    }
+
+    /// gt_sched_run_until_idle: as advance, but the clock stays at the last deadline.
+    pub(crate) fn run_until_idle(&self, limit: i64) -> Result<bool> {
+        if self.clock.kind() != Kind::Virtual {
+            return Err(Error::OpNotSupp);
+        }
+        if limit < 0 {
+            return Err(Error::Inval);
+        }
+        let _keep = self.keep();
+        let end = self.now().saturating_add(limit);
+        let mut any = false;
+        while let Some(ran) = self.advance_to_next(end) {
+            any |= ran;
+        }
+        Ok(any)
+    }
+
+    /// Moves the virtual clock to the next deadline, if that is not after `end`, and runs
+    /// what is due there. Returns whether anything ran; `None`: there is no such deadline.
+    pub(super) fn advance_to_next(&self, end: i64) -> Option<bool> {
+        let next = super::time_sleep_until(self);
+        if next == MAX_WHEN || next > end {
+            return None;
+        }
+        // Another thread may have moved it further meanwhile: so much the better.
+        let _ = self.set_time(next.max(self.now()));
+        Some(super::check_others(self, None, self.now()).ran > 0)
     }
 
     fn for_each_block(&self, mut f: impl FnMut(&Block)) {
@@ -321,7 +391,7 @@ impl Sched {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats {
-            counts: [0; 10],
+            counts: [0; Stats::COUNTERS.len()],
             pending: 0,
             zombies: 0,
             timers: 0,
@@ -353,6 +423,11 @@ impl Sched {
     pub(crate) fn fork_lock(&self) {
         self.registry.lock.lock();
         rank::leave(rank::REGISTRY);
+        for l in &self.chan_locks {
+            l.lock();
+            rank::leave(rank::CHAN);
+        }
+        self.bubble.fork_lock();
         self.registry.for_each_slot(|p| {
             p.fd.fork_lock();
             p.fork_lock();
@@ -391,6 +466,10 @@ impl Sched {
             p.fork_unlock();
             p.fd.fork_unlock();
         });
+        self.bubble.fork_unlock();
+        for l in &self.chan_locks {
+            l.unlock();
+        }
         self.registry.lock.unlock();
     }
 
@@ -408,13 +487,14 @@ impl Sched {
         });
     }
 
-    pub(crate) fn fork_rebase(&self) {
+    pub(crate) fn fork_rebase(&self, correction: i64) {
         let s = self.stats();
         let ended = [Counter::Fired, Counter::Stopped, Counter::Replaced]
             .iter()
             .map(|&c| s.get(c))
             .sum::<u64>();
-        let off = (ended + s.pending).wrapping_sub(s.get(Counter::Armed));
+        let pending = s.pending.wrapping_add_signed(correction);
+        let off = (ended + pending).wrapping_sub(s.get(Counter::Armed));
         self.shared.add(Counter::Armed, off);
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Hot {
     pub(crate) last_error: Cell<i32>,
     /// Wake hooks that this thread is in.
     pub(crate) wake_depth: Cell<u32>,
+    /// The uid of the sched whose bubble this thread has joined; 0: none.
+    pub(super) bubble: Cell<u64>,
 }
 
 thread_local! {
@@ -36,6 +38,7 @@ thread_local! {
             token: Cell::new(0),
             last_error: Cell::new(0),
             wake_depth: Cell::new(0),
+            bubble: Cell::new(0),
         }
     };
     /// Releases the thread's P and blocks when the thread ends.

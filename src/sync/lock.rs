@@ -4,10 +4,14 @@
 //!
 //! | rank | lock | guards |
 //! |---|---|---|
+//! | `RUNTIME` | the built-in runtime | whether it runs, its Ps and threads |
 //! | `GLOBAL` | the list of live scheds | scheds, for fork and thread exit |
 //! | `REGISTRY` | a sched's registry | which Ps exist, adopt, new and free of Ps |
 //! | `WAITERS` | the waiters | who waits in deltimer_sync for what |
-//! | `FD` | a P's fd | what its timerfd is set to |
+//! | `NETPOLL` | a part of the poll descriptors | who waits for which readiness, deadlines |
+//! | `CHAN` | a part of the channels | a channel timer: its value, its time, who receives |
+//! | `BUBBLE` | a sched's bubble | which of its threads are blocked |
+//! | `FD` | a P's fd, and the runtime's poller | what the timerfd is set to |
 //! | `TIMERS` | a P's timers lock | its heap |
 //! | `TIMERS2` | the second P's, in adopt only, by address | its heap |
 //! | `TIMER` | a timer's status lock | the timer's fields |
@@ -27,16 +31,20 @@ use crate::sync::os_yield;
 /// The ranks of the table above.
 #[allow(missing_docs)]
 pub(crate) mod rank {
-    pub(crate) const GLOBAL: u8 = 0;
-    pub(crate) const REGISTRY: u8 = 1;
-    pub(crate) const WAITERS: u8 = 2;
-    pub(crate) const FD: u8 = 3;
-    pub(crate) const TIMERS: u8 = 4;
-    pub(crate) const TIMERS2: u8 = 5;
-    pub(crate) const TIMER: u8 = 6;
-    pub(crate) const SLAB: u8 = 7;
+    pub(crate) const RUNTIME: u8 = 0;
+    pub(crate) const GLOBAL: u8 = 1;
+    pub(crate) const REGISTRY: u8 = 2;
+    pub(crate) const WAITERS: u8 = 3;
+    pub(crate) const NETPOLL: u8 = 4;
+    pub(crate) const CHAN: u8 = 5;
+    pub(crate) const BUBBLE: u8 = 6;
+    pub(crate) const FD: u8 = 7;
+    pub(crate) const TIMERS: u8 = 8;
+    pub(crate) const TIMERS2: u8 = 9;
+    pub(crate) const TIMER: u8 = 10;
+    pub(crate) const SLAB: u8 = 11;
     #[cfg(feature = "checked")]
-    pub(crate) const CHUNKS: u8 = 8;
+    pub(crate) const CHUNKS: u8 = 12;
 
     #[cfg(all(debug_assertions, not(gt_loom)))]
     thread_local! {

@@ -1,0 +1,270 @@
+//! The built-in runtime: n threads that run timers, each with a P, and where they wait.
+//! The part of Go's scheduler that timers need: `schedinit`, `startTheWorld`.
+//!
+//! There is one, as in Go. Its sched is made at first use and stays; timers may be armed
+//! before it is started and after it was stopped, and fire when it runs (again).
+
+mod netpoll;
+mod poller;
+mod worker;
+
+pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
+
+use crate::engine::Procs;
+use crate::error::{Error, Result};
+use crate::host::Hooks;
+use crate::procs::{self, Config, P, Sched};
+use crate::sync::{Guarded, RawLock, rank};
+use crate::time;
+use poller::Poller;
+use std::ffi::c_void;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// How the runtime is started.
+pub(crate) struct RuntimeConfig {
+    pub workers: usize,
+    pub sched: Config,
+    /// The sched must be made as `sched` says: it is not the default.
+    pub custom: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Stopped,
+    /// Being started or stopped; no lock is held meanwhile.
+    Changing,
+    Running,
+}
+
+struct State {
+    phase: Phase,
+    threads: Vec<JoinHandle<()>>,
+    ps: Vec<&'static P>,
+}
+
+struct Runtime {
+    lock: RawLock,
+    /// Guarded by `lock`.
+    state: Guarded<State>,
+    /// Set once.
+    sched: AtomicPtr<Sched>,
+    poller: Poller,
+    /// Workers that run.
+    workers: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+// SAFETY: `state` is guarded by `lock`.
+unsafe impl Sync for Runtime {}
+
+static RT: Runtime = Runtime {
+    lock: RawLock::new(rank::RUNTIME),
+    state: Guarded::new(State {
+        phase: Phase::Stopped,
+        threads: Vec::new(),
+        ps: Vec::new(),
+    }),
+    sched: AtomicPtr::new(std::ptr::null_mut()),
+    poller: Poller::new(),
+    workers: AtomicUsize::new(0),
+    stopping: AtomicBool::new(false),
+};
+
+impl Runtime {
+    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.lock.lock();
+        // SAFETY: the lock is held; f gets the only reference.
+        let r = f(unsafe { self.state.get() });
+        self.lock.unlock();
+        r
+    }
+
+    fn made(&self) -> Option<&'static Sched> {
+        // SAFETY: set once, to a sched that stays.
+        unsafe { self.sched.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+/// A configuration for the runtime's sched, with its hooks.
+pub(crate) fn builtin(config: Config) -> Config {
+    Config {
+        hooks: Hooks {
+            wake_netpoller: Some(wake_netpoller),
+            before_call: Some(before_call),
+            ..config.hooks
+        },
+        builtin: true,
+        ..config
+    }
+}
+
+/// The runtime's sched; made if it was not used before.
+pub(crate) fn sched() -> Result<&'static Sched> {
+    match RT.made() {
+        Some(s) => Ok(s),
+        None => RT.with(|_| make_sched(Config::default())),
+    }
+}
+
+/// The runtime's lock is held.
+fn make_sched(config: Config) -> Result<&'static Sched> {
+    if let Some(s) = RT.made() {
+        return Ok(s);
+    }
+    register_for_fork();
+    let s = Sched::new(builtin(config))?;
+    RT.sched.store(s.as_ptr(), Ordering::Release);
+    // SAFETY: just made; it stays.
+    Ok(unsafe { s.as_ref() })
+}
+
+/// Go's wakeNetPoller: a deadline got earlier.
+unsafe extern "C" fn wake_netpoller(_ctx: *mut c_void, _p: *mut c_void, _when: i64) {
+    if let Some(s) = RT.made()
+        && RT.poller.is_open()
+    {
+        RT.poller.arm(s);
+    }
+}
+
+fn before_call(now: i64) {
+    if RT.workers.load(Ordering::Relaxed) > 1
+        && let Some(s) = RT.made()
+    {
+        RT.poller.hand_over(s, now);
+    }
+}
+
+/// gt_runtime_start.
+pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
+    let s = RT.with(|state| {
+        if state.phase != Phase::Stopped || config.custom && RT.made().is_some() {
+            return Err(Error::Busy);
+        }
+        let s = make_sched(config.sched)?;
+        RT.poller.open()?;
+        state.phase = Phase::Changing;
+        Ok(s)
+    })?;
+    RT.stopping.store(false, Ordering::Release);
+    // All count from the beginning: the first one may have a long callback.
+    RT.workers.store(config.workers, Ordering::Release);
+    let mut threads = Vec::new();
+    let mut ps = Vec::new();
+    let mut result = Ok(());
+    for i in 0..config.workers {
+        result = worker::spawn(s, i).map(|(thread, p)| {
+            threads.push(thread);
+            ps.push(p);
+        });
+        if result.is_err() {
+            break;
+        }
+    }
+    RT.with(|state| {
+        state.threads = threads;
+        state.ps = ps;
+        state.phase = Phase::Running;
+    });
+    if result.is_err() {
+        let _ = stop();
+    }
+    result
+}
+
+/// gt_runtime_stop: waits for callbacks under way. Timers stay.
+pub(crate) fn stop() -> Result<()> {
+    if worker::is_worker() {
+        return Err(Error::Deadlk);
+    }
+    let threads = RT.with(|state| match state.phase {
+        Phase::Stopped => Err(Error::Inval),
+        Phase::Changing => Err(Error::Busy),
+        Phase::Running => {
+            state.phase = Phase::Changing;
+            Ok(std::mem::take(&mut state.threads))
+        }
+    })?;
+    RT.stopping.store(true, Ordering::Release);
+    RT.poller.stop(true);
+    for t in threads {
+        let _ = t.join();
+    }
+    RT.poller.stop(false);
+    RT.workers.store(0, Ordering::Release);
+    for p in RT.with(|state| std::mem::take(&mut state.ps)) {
+        // Its timers move to the next one, at last to the orphan set. It can fail for
+        // want of memory only; then the P stays, and others run its timers.
+        let _ = procs::p_free(p);
+    }
+    RT.with(|state| state.phase = Phase::Stopped);
+    Ok(())
+}
+
+/// How many workers run.
+pub(crate) fn workers() -> usize {
+    RT.workers.load(Ordering::Acquire)
+}
+
+/// CPUs that this process may use.
+pub(crate) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// A change of the runtime is not cut in half by a fork: its locks are held over it.
+fn register_for_fork() {
+    extern "C" fn prepare() {
+        RT.lock.lock();
+        rank::leave(rank::RUNTIME);
+        netpoll::fork_lock();
+        RT.poller.fork_lock();
+    }
+    extern "C" fn parent() {
+        RT.poller.fork_unlock();
+        netpoll::fork_unlock();
+        RT.lock.unlock();
+    }
+    static ONCE: Once = Once::new();
+    // After the scheds' own handlers, so that ours, which come first in the order, run first.
+    ONCE.call_once(|| {
+        procs::register_for_fork();
+        // SAFETY: the handlers take and release locks of ours.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(parent)) };
+    });
+}
+
+/// gt_after_fork: the scheds, then the runtime, whose workers the child does not have: it
+/// is stopped there, and may be started again.
+pub(crate) fn after_fork() -> Result<()> {
+    let forked = procs::forked();
+    procs::after_fork(|s| {
+        time::after_fork(s);
+        time::pending_correction(s)
+    })?;
+    if !forked {
+        return Ok(());
+    }
+    RT.workers.store(0, Ordering::Release);
+    RT.stopping.store(false, Ordering::Release);
+    worker::after_fork();
+    let ps = RT.with(|state| {
+        std::mem::take(&mut state.threads)
+            .into_iter()
+            .for_each(std::mem::forget);
+        state.phase = Phase::Stopped;
+        std::mem::take(&mut state.ps)
+    });
+    for p in ps {
+        let _ = procs::p_free(p);
+    }
+    RT.poller.after_fork()?;
+    netpoll::after_fork();
+    Ok(())
+}
+
+/// The clock of the runtime.
+pub(crate) fn now() -> Result<i64> {
+    Ok(sched()?.now())
+}

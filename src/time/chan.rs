@@ -1,0 +1,563 @@
+//! Channel timers: Go's `newTimer` with isChan, `timerchandrain`, `maybeRunChan`,
+//! `blockTimerChan`, `unblockTimerChan`, `sendTime`.
+//!
+//! A channel holds one value: the time at which its timer should have fired. The timer is
+//! evaluated when somebody looks (`settle`), and that is enough while nobody waits: then
+//! it is in no heap. While somebody does, or a descriptor was asked for, the engine's timer
+//! behind the handle is its alarm, armed for the channel's time. An alarm may come once too
+//! often, never too late: it only makes the channel look at the clock.
+//!
+//! All is guarded by one lock, so that a stop or reset leaves no value behind, and
+//! nothing that was sent before can come after. It comes before the Ps' locks in the
+//! order, as Go's sendLock does; nobody is woken with it held.
+//!
+//! Conservation (rule S4): an arming is pending until its value was received. Fired means
+//! received; a value that a stop or reset drains counts as stopped or replaced.
+
+use super::when;
+use crate::engine::{
+    self, Arm, CHAN, Counter, FREED, MAX_WHEN, Procs, SHUTDOWN, TimerRef, Wake, deltimer,
+    modtimer_quietly, next_tick,
+};
+use crate::error::{Error, Result};
+use crate::procs::{Sched, Waiter};
+use crate::sync::{AtomicU32, Guarded, Ordering};
+use std::ffi::c_void;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+pub(crate) struct Chan {
+    /// One of the timer, one of each call under way.
+    refs: AtomicU32,
+    s: *const Sched,
+    /// Guarded by the sched's lock for this channel.
+    inner: Guarded<Inner>,
+}
+
+pub(super) struct Inner {
+    /// The timer behind the handle.
+    pub(super) t: Option<TimerRef>,
+    /// When it fires next. 0: it is stopped, or has fired.
+    when: i64,
+    /// 0: a timer; else a ticker.
+    period: i64,
+    /// The value, not received yet. 0: none.
+    value: i64,
+    /// Who receives, first come first served. Linked by `next`.
+    first: *const Waiter,
+    last: *const Waiter,
+    /// The receivers, and the descriptor: while there are any, the alarm is armed.
+    pub(super) blocked: u32,
+    /// The descriptor; -1: none. And whether it is readable.
+    fd: i32,
+    readable: bool,
+    /// Why it can no longer be used.
+    gone: Option<Error>,
+    /// gt_after: the timer frees itself when its value is received.
+    pub(super) once: bool,
+}
+
+/// A reference to a channel.
+pub(super) struct ChanRef(NonNull<Chan>);
+
+impl Deref for ChanRef {
+    type Target = Chan;
+    fn deref(&self) -> &Chan {
+        // SAFETY: a reference is held.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for ChanRef {
+    fn drop(&mut self) {
+        // SAFETY: the reference is given back once.
+        unsafe { release(self.0.as_ptr().cast()) };
+    }
+}
+
+/// Gives a reference back: of a call, or, as the drop function of the timer's argument,
+/// that of the timer.
+unsafe extern "C" fn release(chan: *mut c_void) {
+    let chan = chan.cast::<Chan>();
+    // SAFETY: a reference is held until here, and so is the sched.
+    unsafe {
+        if (*chan).refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let s = &*(*chan).s;
+            s.host().free(
+                NonNull::new_unchecked(chan).cast(),
+                size_of::<Chan>(),
+                align_of::<Chan>(),
+            );
+        }
+    }
+}
+
+/// Whom to wake, when the lock is gone: those who were handed something.
+#[derive(Default)]
+#[must_use = "wake them"]
+pub(super) struct Woken<'a> {
+    first: Option<NonNull<Waiter>>,
+    wake: Wake<'a>,
+}
+
+impl Woken<'_> {
+    pub(super) fn call(self, s: &Sched) {
+        self.wake.call(s);
+        let mut at = self.first;
+        while let Some(w) = at {
+            // SAFETY: taken off its queue under the lock: it waits, and only we wake it.
+            unsafe {
+                at = NonNull::new(w.as_ref().next.get().cast_mut());
+                Waiter::wake(s, w.as_ptr());
+            }
+        }
+    }
+}
+
+/// What a waiter is handed instead of a value (which is above 0).
+pub(super) fn handed(e: Error) -> i64 {
+    e.code() as i64
+}
+
+impl Chan {
+    pub(super) fn with<R>(&self, s: &Sched, f: impl FnOnce(&mut Inner) -> R) -> R {
+        let lock = s.chan_lock(std::ptr::from_ref(self).addr());
+        lock.lock();
+        // SAFETY: the lock is held; f gets the only reference.
+        let r = f(unsafe { self.inner.get() });
+        lock.unlock();
+        r
+    }
+}
+
+impl Inner {
+    pub(super) fn alive(&self) -> Result<()> {
+        self.gone.map_or(Ok(()), Err)
+    }
+
+    /// An arming that has not ended: no value was received since.
+    fn pending(&self) -> bool {
+        self.when != 0 || self.value != 0
+    }
+
+    pub(super) fn when(&self) -> i64 {
+        self.when
+    }
+
+    fn t(&self) -> TimerRef {
+        match self.t {
+            Some(t) => t,
+            None => unreachable!("set when the channel was made"),
+        }
+    }
+
+    /// Arms the alarm for `when`, if anybody waits. On failure nothing has changed.
+    pub(super) fn set_alarm<'a>(
+        &self,
+        s: &'a Sched,
+        when: i64,
+        woken: &mut Woken<'a>,
+    ) -> Result<()> {
+        if self.blocked > 0 && when != 0 {
+            modtimer_quietly(s, self.t(), None, None, &Arm::at(when, 0), &mut woken.wake)?;
+        } else if self.blocked == 0 {
+            let _ = deltimer(s, self.t(), None);
+        }
+        Ok(())
+    }
+
+    /// Go's maybeRunChan, sendTime and the receiver's side: if the time has come, there is
+    /// a value; a value goes to the first who waits. The alarm is left as it is.
+    pub(super) fn settle(&mut self, s: &Sched, woken: &mut Woken<'_>) {
+        if self.when != 0 && self.when != MAX_WHEN {
+            let now = s.now();
+            if self.when <= now {
+                let when = self.when;
+                if self.value == 0 {
+                    self.value = when; // a full channel drops the tick
+                }
+                self.when = match self.period {
+                    0 => 0,
+                    period => next_tick(when, period, now - when),
+                };
+            }
+        }
+        if self.value != 0
+            && let Some(w) = self.pop()
+        {
+            let value = self.take(s);
+            self.hand(w, value, woken);
+        }
+        self.update_fd();
+    }
+
+    /// Takes the value out: it is received. 0: there is none.
+    pub(super) fn take(&mut self, s: &Sched) -> i64 {
+        let value = std::mem::take(&mut self.value);
+        if value != 0 {
+            let what = if self.period == 0 {
+                Counter::Fired
+            } else {
+                Counter::Ticks
+            };
+            s.block().add(what, 1);
+            self.update_fd();
+        }
+        value
+    }
+
+    fn hand(&mut self, w: NonNull<Waiter>, value: i64, woken: &mut Woken<'_>) {
+        // SAFETY: it waits in this channel's queue, whose lock is held.
+        let waiter = unsafe { w.as_ref() };
+        waiter.value.set(value);
+        waiter.next.set(
+            woken
+                .first
+                .map_or(std::ptr::null(), |n| n.as_ptr().cast_const()),
+        );
+        woken.first = Some(w);
+    }
+
+    /// A receiver queues up.
+    pub(super) fn push(&mut self, w: &Waiter) {
+        w.next.set(std::ptr::null());
+        // SAFETY: waiters in the queue wait; the lock is held.
+        match unsafe { self.last.as_ref() } {
+            Some(last) => last.next.set(w),
+            None => self.first = w,
+        }
+        self.last = w;
+        self.blocked += 1;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Waiter>> {
+        let w = NonNull::new(self.first.cast_mut())?;
+        // SAFETY: as above.
+        self.first = unsafe { w.as_ref() }.next.get();
+        if self.first.is_null() {
+            self.last = std::ptr::null();
+        }
+        self.blocked -= 1;
+        Some(w)
+    }
+
+    /// Takes waiters off the queue. Returns how many.
+    pub(super) fn remove(&mut self, mut which: impl FnMut(&Waiter) -> bool) -> u32 {
+        let mut kept = Vec::new();
+        let mut removed = 0;
+        while let Some(w) = self.pop() {
+            // SAFETY: as above.
+            if which(unsafe { w.as_ref() }) {
+                removed += 1;
+            } else {
+                kept.push(w);
+            }
+        }
+        for w in kept {
+            // SAFETY: as above.
+            self.push(unsafe { w.as_ref() });
+        }
+        removed
+    }
+
+    /// Nobody shall wait any more: all are handed an error.
+    fn dismiss(&mut self, e: Error, woken: &mut Woken<'_>) {
+        while let Some(w) = self.pop() {
+            self.hand(w, handed(e), woken);
+        }
+    }
+
+    /// Makes the descriptor readable if there is a value, else unreadable.
+    fn update_fd(&mut self) {
+        let readable = self.value != 0;
+        if self.fd < 0 || readable == self.readable {
+            return;
+        }
+        self.readable = readable;
+        let mut n = 1u64;
+        // SAFETY: a non-blocking eventfd of ours; n is 8 bytes.
+        unsafe {
+            let n = std::ptr::from_mut(&mut n).cast();
+            if readable {
+                libc::write(self.fd, n, 8)
+            } else {
+                libc::read(self.fd, n, 8)
+            };
+        }
+    }
+
+    /// The arming ends unreceived, if one is pending: its value is drained.
+    fn end(&mut self, s: &Sched, how: Counter) -> bool {
+        let pending = self.pending();
+        self.when = 0;
+        self.value = 0;
+        self.update_fd();
+        s.block().add(how, pending as u64);
+        pending
+    }
+
+    /// The channel is of no more use: free, shutdown.
+    fn finish(&mut self, s: &Sched, why: Error, woken: &mut Woken<'_>) -> Result<bool> {
+        self.alive()?;
+        self.gone = Some(why);
+        let stopped = self.end(s, Counter::Stopped);
+        self.dismiss(why, woken);
+        if self.fd >= 0 {
+            // SAFETY: our descriptor; the field goes with it.
+            unsafe { libc::close(self.fd) };
+            self.fd = -1;
+        }
+        Ok(stopped)
+    }
+}
+
+/// Is this the timer of a channel? Asked before its lock is taken: a handle's timer does
+/// not change its kind, and a dead id is found out later.
+#[inline(always)]
+pub(crate) fn is_chan(t: TimerRef) -> bool {
+    t.flags() & CHAN != 0
+}
+
+/// The channel of a timer. Anything else is an error.
+pub(super) fn lookup(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<ChanRef> {
+    engine::with_arg(s, t, id, |flags, arg| {
+        if flags & CHAN == 0 {
+            return Err(Error::Inval);
+        }
+        if flags & SHUTDOWN != 0 {
+            return Err(Error::Shutdown);
+        }
+        let chan = NonNull::new(arg.cast::<Chan>()).ok_or(Error::Stale)?;
+        // SAFETY: the timer is locked and has its argument: its reference is held.
+        unsafe { chan.as_ref() }
+            .refs
+            .fetch_add(1, Ordering::Relaxed);
+        Ok(ChanRef(chan))
+    })
+}
+
+/// A timer with a channel, armed; with a period a ticker.
+pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<TimerRef> {
+    if ticker && d <= 0 {
+        return Err(Error::Inval);
+    }
+    let host = s.host();
+    let p = host
+        .alloc(size_of::<Chan>(), align_of::<Chan>())
+        .ok_or(Error::NoMem)?
+        .cast::<Chan>();
+    let chan = Chan {
+        refs: AtomicU32::new(1),
+        s,
+        inner: Guarded::new(Inner {
+            t: None,
+            when: when(s, d),
+            period: if ticker { d } else { 0 },
+            value: 0,
+            first: std::ptr::null(),
+            last: std::ptr::null(),
+            blocked: 0,
+            fd: -1,
+            readable: false,
+            gone: None,
+            once,
+        }),
+    };
+    // SAFETY: fresh memory of a Chan's size and alignment.
+    unsafe { p.write(chan) };
+    match s.timer_new(alarm, p.as_ptr().cast(), Some(release), CHAN) {
+        Ok(t) => {
+            // SAFETY: nobody else knows it yet.
+            unsafe { p.as_ref().inner.get() }.t = Some(t);
+            s.chans.fetch_add(1, Ordering::Relaxed);
+            s.block().add(Counter::Armed, 1);
+            Ok(t)
+        }
+        Err(e) => {
+            // SAFETY: as allocated; nobody knows it.
+            unsafe { host.free(p.cast(), size_of::<Chan>(), align_of::<Chan>()) };
+            Err(e)
+        }
+    }
+}
+
+/// What the engine's timer calls: somebody waits, and the time may have come.
+unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
+    // SAFETY: the timer's argument is kept while its callback runs, and the channel's sched
+    // with it: the run holds the P.
+    let (chan, s) = unsafe {
+        let chan = &*arg.cast::<Chan>();
+        (chan, &*chan.s)
+    };
+    let mut woken = Woken::default();
+    chan.with(s, |i| {
+        i.settle(s, &mut woken);
+        if i.set_alarm(s, i.when, &mut woken).is_err() {
+            // Nothing would wake them any more: so they are told.
+            i.dismiss(Error::NoMem, &mut woken);
+        }
+    });
+    woken.call(s);
+}
+
+/// gt_timer_stop. True: the arming's value was not received, and never will be.
+pub(crate) fn stop(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    lookup(s, t, id)?.with(s, |i| {
+        i.alive()?;
+        let stopped = i.end(s, Counter::Stopped);
+        let _ = deltimer(s, t, None);
+        Ok(stopped)
+    })
+}
+
+/// gt_timer_reset. True: it replaced an arming whose value was not received.
+pub(crate) fn reset(s: &Sched, t: TimerRef, id: Option<u32>, d: i64) -> Result<bool> {
+    let mut woken = Woken::default();
+    let replaced = lookup(s, t, id)?.with(s, |i| {
+        i.alive()?;
+        if i.period != 0 && d <= 0 {
+            return Err(Error::Inval);
+        }
+        let when = when(s, d);
+        i.set_alarm(s, when, &mut woken)?;
+        let replaced = i.end(s, Counter::Replaced);
+        i.when = when;
+        if i.period != 0 {
+            i.period = d;
+        }
+        s.block().add(Counter::Armed, 1);
+        Ok(replaced)
+    });
+    woken.call(s);
+    replaced
+}
+
+/// gt_timer_fd: a descriptor that is readable while there is a value. Counts as a waiter.
+pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
+    let mut woken = Woken::default();
+    let fd = lookup(s, t, None)?.with(s, |i| {
+        i.alive()?;
+        if i.fd >= 0 {
+            return Ok(i.fd);
+        }
+        // SAFETY: takes no memory of ours.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(Error::MFile);
+        }
+        i.blocked += 1;
+        if let Err(e) = i.set_alarm(s, i.when, &mut woken) {
+            i.blocked -= 1;
+            // SAFETY: ours, and nobody knows it.
+            unsafe { libc::close(fd) };
+            return Err(e);
+        }
+        i.fd = fd;
+        i.settle(s, &mut woken);
+        Ok(fd)
+    });
+    woken.call(s);
+    fd
+}
+
+/// When it fires next; 0: it is stopped, or has fired.
+pub(crate) fn chan_when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
+    lookup(s, t, id)?.with(s, |i| {
+        i.alive()?;
+        Ok(i.when)
+    })
+}
+
+/// gt_timer_free of a channel timer: those who receive get GT_ESTALE.
+pub(crate) fn free(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    let _keep = s.keep();
+    let mut woken = Woken::default();
+    let stopped = match lookup(s, t, id) {
+        Err(Error::Shutdown) => return engine::timer_free(s, t, id),
+        chan => chan?.with(s, |i| i.finish(s, Error::Stale, &mut woken)),
+    };
+    if stopped != Err(Error::Shutdown) {
+        let stopped = stopped?;
+        s.chans.fetch_sub(1, Ordering::Relaxed);
+        let freed = engine::timer_free(s, t, id);
+        woken.call(s);
+        return freed.map(|_| stopped);
+    }
+    engine::timer_free(s, t, id)
+}
+
+/// gt_shutdown_timer of a channel timer: those who receive get GT_ESHUTDOWN.
+pub(crate) fn shutdown(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
+    let _keep = s.keep();
+    let mut woken = Woken::default();
+    let stopped = match lookup(s, t, id) {
+        Err(Error::Shutdown) => return Ok(false),
+        chan => chan?.with(s, |i| i.finish(s, Error::Shutdown, &mut woken)),
+    };
+    if stopped == Err(Error::Shutdown) {
+        return Ok(false);
+    }
+    let stopped = stopped?;
+    s.chans.fetch_sub(1, Ordering::Relaxed);
+    let done = engine::shutdown_timer(s, t, id);
+    woken.call(s);
+    done.map(|_| stopped)
+}
+
+fn for_each_chan(s: &Sched, mut f: impl FnMut(TimerRef)) {
+    if s.chans.load(Ordering::Relaxed) > 0 {
+        s.slab.for_each(|t| {
+            if t.flags() & (CHAN | FREED | SHUTDOWN) == CHAN {
+                f(t);
+            }
+        });
+    }
+}
+
+/// gt_sched_free: no channel of it can be used any more.
+pub(crate) fn shutdown_all(s: &Sched) {
+    for_each_chan(s, |t| {
+        let _ = shutdown(s, t, None);
+    });
+}
+
+/// What to add to the armings that the heaps hold, for those that are pending: channels
+/// that are armed or hold a value count, their alarms do not.
+pub(crate) fn pending_correction(s: &Sched) -> i64 {
+    let mut sum = 0;
+    for_each_chan(s, |t| {
+        if let Ok(chan) = lookup(s, t, None) {
+            sum += chan.with(s, |i| {
+                let alarm = engine::timer_when(s, t, None).is_ok_and(|w| w != 0);
+                i.pending() as i64 - alarm as i64
+            });
+        }
+    });
+    sum
+}
+
+/// In a fork child: receivers that were threads are gone, and descriptors that are shared
+/// with the parent are replaced. Green threads are their owner's business.
+pub(crate) fn after_fork(s: &Sched) {
+    for_each_chan(s, |t| {
+        let Ok(chan) = lookup(s, t, None) else { return };
+        chan.with(s, |i| {
+            i.remove(|w| w.is_thread());
+            if i.fd >= 0 {
+                // SAFETY: these calls take no memory of ours.
+                unsafe {
+                    let new = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+                    if new >= 0 {
+                        libc::dup3(new, i.fd, libc::O_CLOEXEC);
+                        libc::close(new);
+                        i.readable = false;
+                    }
+                }
+                i.update_fd();
+            }
+            if i.blocked == 0 {
+                let _ = deltimer(s, t, None);
+            }
+        });
+    });
+}

@@ -1,0 +1,24 @@
+//! Package time: timers and tickers with channels, sleep. Corresponds to time/sleep.go,
+//! time/tick.go, and what runtime/time.go does for channels.
+
+mod chan;
+mod recv;
+mod sleep;
+
+pub(crate) use chan::{
+    after_fork, chan_when, free, is_chan, new_chan, pending_correction, reset, shutdown,
+    shutdown_all, stop, timer_fd,
+};
+pub(crate) use recv::{recv, try_recv};
+pub(crate) use sleep::sleep;
+
+use crate::engine::Procs;
+use crate::procs::Sched;
+
+/// Go's `when`: now + d. Zero and negative mean at once; past the end of time means never.
+pub(crate) fn when(s: &Sched, d: i64) -> i64 {
+    match d {
+        ..=0 => s.now(),
+        d => s.now().saturating_add(d),
+    }
+}
