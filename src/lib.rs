@@ -25,6 +25,9 @@ mod model;
 mod procs;
 #[cfg(not(gt_loom))]
 mod rt;
+#[cfg(all(test, gt_loom))]
+#[path = "rt/deadline.rs"]
+mod rt_deadline;
 mod sync;
 #[cfg(not(gt_loom))]
 mod time;

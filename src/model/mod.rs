@@ -5,14 +5,16 @@
 //! mutation can break proves nothing.
 
 mod ownership;
+mod poller;
 mod status;
 mod wake;
 
 use crate::engine::{
-    ArgRef, Arm, Block, DropFn, Func, HAS_DROP, Procs, Timer, TimerRef, Timers, modtimer,
+    ArgRef, Arm, Block, DropFn, Func, HAS_DROP, MAX_WHEN, Procs, Timer, TimerRef, Timers, modtimer,
     verify_timer_heap,
 };
 use crate::host::{Hooks, Host};
+use crate::rt_deadline::Deadline;
 use loom::sync::Arc;
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -28,6 +30,8 @@ pub(super) struct Mini {
     generations: Vec<AtomicU32>,
     /// The timerp_mask of the one P.
     mask: loom::sync::atomic::AtomicU32,
+    /// The runtime's poller, if the model has one: what it stands at, and its timerfd.
+    poller: Option<(Deadline, loom::sync::atomic::AtomicI64)>,
     /// Calls of the wake hook.
     pub(super) wakes: loom::sync::atomic::AtomicUsize,
     /// How often each timer was given back.
@@ -57,6 +61,9 @@ impl Procs for Mini {
     fn wake(&self, _p: &Timers, _when: i64) {
         // Seen by loom: who has been woken has synchronised with who woke him.
         self.wakes.fetch_add(1, Ordering::AcqRel);
+        if self.poller.is_some() {
+            self.arm_poller();
+        }
     }
     fn set_mask(&self, _p: u32, on: bool) {
         self.mask
@@ -107,6 +114,15 @@ unsafe extern "C" fn dropped(arg: *mut c_void) {
 impl Mini {
     /// One P and `n` timers that call `called`; with drop functions if asked.
     pub(super) fn new(n: usize, with_drop: bool) -> Arc<Mini> {
+        Self::build(n, with_drop, false)
+    }
+
+    /// One P, `n` timers, and the runtime's poller, whose timerfd is not set.
+    pub(super) fn with_poller(n: usize) -> Arc<Mini> {
+        Self::build(n, false, true)
+    }
+
+    fn build(n: usize, with_drop: bool, poller: bool) -> Arc<Mini> {
         let mini = Arc::new(Mini {
             host: Host::new(Hooks::default()),
             ps: vec![Timers::new(0)],
@@ -116,6 +132,12 @@ impl Mini {
                 .collect(),
             generations: (0..n).map(|_| AtomicU32::new(1)).collect(),
             mask: loom::sync::atomic::AtomicU32::new(0),
+            poller: poller.then(|| {
+                (
+                    Deadline::new(),
+                    loom::sync::atomic::AtomicI64::new(MAX_WHEN),
+                )
+            }),
             wakes: loom::sync::atomic::AtomicUsize::new(0),
             given_back: (0..n).map(|_| AtomicUsize::new(0)).collect(),
             calls: AtomicUsize::new(0),
@@ -169,6 +191,44 @@ impl Mini {
             0 => 0,
             _ => self.p().wake_time(),
         }
+    }
+
+    fn poller(&self) -> &(Deadline, loom::sync::atomic::AtomicI64) {
+        self.poller.as_ref().unwrap()
+    }
+
+    fn sleep_until(&self) -> i64 {
+        match self.ask_by_mask() {
+            0 => MAX_WHEN,
+            w => w,
+        }
+    }
+
+    /// What a worker does before it waits, and the runtime's wake hook. The clock says 1.
+    pub(super) fn arm_poller(&self) -> i64 {
+        let (deadline, fd) = self.poller();
+        deadline.arm(
+            || self.sleep_until(),
+            || 1,
+            |until| fd.store(until, Ordering::Release),
+        )
+    }
+
+    /// What a worker does before a callback, in a pass of this `now`.
+    pub(super) fn hand_over(&self, now: i64) {
+        let (deadline, fd) = self.poller();
+        if deadline.has_passed(now) {
+            deadline.hand_over(
+                now,
+                || self.sleep_until(),
+                |until| fd.store(until, Ordering::Release),
+            );
+        }
+    }
+
+    /// What the timerfd is set to.
+    pub(super) fn fd(&self) -> i64 {
+        self.poller().1.load(Ordering::Acquire)
     }
 
     /// The quiescent end: the heap is in order, and what was promised to sleepers holds.

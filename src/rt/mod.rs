@@ -4,6 +4,7 @@
 //! There is one, as in Go. Its sched is made at first use and stays; timers may be armed
 //! before it is started and after it was stopped, and fire when it runs (again).
 
+mod deadline;
 mod netpoll;
 mod poller;
 mod worker;

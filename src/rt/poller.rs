@@ -6,25 +6,13 @@
 //! earlier timer comes. Here the kernel holds the deadline: an earlier timer costs a
 //! timerfd_settime and wakes nobody, and when it is due one of those who wait is woken, by
 //! the edge of the timerfd.
-//!
-//! No wake is missed: whoever makes a deadline earlier does so first and then comes here
-//! (the wake hook), and whoever goes to wait comes here first. Both set the timerfd under
-//! its lock, to the deadline that they read inside (`arm`): whoever comes second sees what
-//! the first one did.
-//!
-//! The watchdog costs nothing at rest. Once a deadline has come, somebody runs timers.
-//! Before each callback he sees to it that the timerfd is set for what comes next, or, if
-//! that is due already, for a little later (`hand_over`): if his callback takes long, another
-//! worker is woken and takes over (golang/go#38860).
 
+use super::deadline::Deadline;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
 use crate::procs::{Sched, time_sleep_until};
-use crate::sync::{RawLock, rank};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
-/// So long may due timers wait for a callback to end before another worker takes them.
-const HAND_OVER: i64 = 100_000;
 /// Events taken at a time.
 const EVENTS: usize = 64;
 
@@ -36,12 +24,7 @@ pub(super) struct Poller {
     epoll: AtomicI32,
     timer: AtomicI32,
     stop: AtomicI32,
-    lock: RawLock,
-    /// What the timerfd is set to; it has gone off if that is in the past. MAX_WHEN:
-    /// nothing. Under `lock`; read without it by hand_over, who then looks again.
-    armed: AtomicI64,
-    /// It was set by hand_over for timers that are due.
-    handed_over: AtomicBool,
+    deadline: Deadline,
 }
 
 impl Poller {
@@ -50,9 +33,7 @@ impl Poller {
             epoll: AtomicI32::new(-1),
             timer: AtomicI32::new(-1),
             stop: AtomicI32::new(-1),
-            lock: RawLock::new(rank::FD),
-            armed: AtomicI64::new(MAX_WHEN),
-            handed_over: AtomicBool::new(false),
+            deadline: Deadline::new(),
         }
     }
 
@@ -91,7 +72,7 @@ impl Poller {
             }
             return Err(Error::MFile);
         }
-        self.armed.store(MAX_WHEN, Ordering::Relaxed);
+        self.deadline.forget();
         self.timer.store(timer, Ordering::Relaxed);
         self.stop.store(stop, Ordering::Relaxed);
         self.epoll.store(epoll, Ordering::Release);
@@ -111,52 +92,31 @@ impl Poller {
     }
 
     pub(super) fn fork_lock(&self) {
-        self.lock.lock();
-        rank::leave(rank::FD);
+        self.deadline.fork_lock();
     }
 
     pub(super) fn fork_unlock(&self) {
-        self.lock.unlock();
+        self.deadline.fork_unlock();
     }
 
     /// Sets the timerfd to the earliest deadline of all Ps, and returns that.
     pub(super) fn arm(&self, s: &Sched) -> i64 {
-        self.lock.lock();
-        let until = time_sleep_until(s);
-        self.handed_over.store(false, Ordering::Relaxed);
-        self.set(until, || s.now());
-        self.lock.unlock();
-        until
+        self.deadline
+            .arm(|| time_sleep_until(s), || s.now(), |until| self.set(until))
     }
 
     /// A callback is about to begin, in a pass of this `now`: sees to it that what comes
     /// next is not left waiting for its end.
     #[inline]
     pub(super) fn hand_over(&self, s: &Sched, now: i64) {
-        if self.armed.load(Ordering::Relaxed) <= now {
-            self.hand_over_locked(s, now);
+        if self.deadline.has_passed(now) {
+            self.deadline
+                .hand_over(now, || time_sleep_until(s), |until| self.set(until));
         }
     }
 
-    #[cold]
-    fn hand_over_locked(&self, s: &Sched, now: i64) {
-        self.lock.lock();
-        if self.armed.load(Ordering::Relaxed) <= now {
-            let next = time_sleep_until(s);
-            let due = next <= now;
-            self.handed_over.store(due, Ordering::Relaxed);
-            self.set(if due { now + HAND_OVER } else { next }, || now);
-        }
-        self.lock.unlock();
-    }
-
-    /// The lock is held.
-    fn set(&self, until: i64, now: impl FnOnce() -> i64) {
-        let was = self.armed.load(Ordering::Relaxed);
-        if until == was && (was == MAX_WHEN || was > now()) {
-            return; // it stands there already, and has not gone off
-        }
-        self.armed.store(until, Ordering::Relaxed);
+    /// Called under the deadline's lock.
+    fn set(&self, until: i64) {
         // SAFETY: all zero is a disarmed itimerspec.
         let mut its: libc::itimerspec = unsafe { std::mem::zeroed() };
         if until != MAX_WHEN {
@@ -184,7 +144,7 @@ impl Poller {
         let mut overdue = false;
         for e in events.iter().take(n.max(0) as usize) {
             match e.u64 {
-                TIMER => overdue = self.handed_over.swap(false, Ordering::Relaxed),
+                TIMER => overdue = self.deadline.take_handed_over(),
                 STOP => {}
                 address => ready(address, e.events),
             }
