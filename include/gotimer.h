@@ -18,6 +18,9 @@
  *     }
  *     gt_p_free(p);
  *
+ * Who wants no loop of his own starts the built-in runtime (gt_runtime_start) and uses
+ * package time: gt_after_func, gt_new_timer, gt_new_ticker, gt_timer_recv, gt_sleep.
+ *
  * Time is int64_t nanoseconds on the sched's clock, which is always above 0. An argument
  * `now` of 0 means "read the clock".
  *
