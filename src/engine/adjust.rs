@@ -92,7 +92,7 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
         let Entry { t, .. } = h.heap.get(i);
         // Without the lock: a modification that is not seen here lowers
         // timer_modified_earliest after we cleared it.
-        if t.state() == State::Waiting {
+        if t.state_for_scan() == State::Waiting {
             i += 1;
             continue;
         }

@@ -19,8 +19,8 @@ pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, FORKING, Histogram};
 pub(crate) use modtimer::{
-    Arm, Wake, deltimer, detach, disown_arg, modtimer, modtimer_quietly, release_node, set_slack,
-    shutdown_timer, stop_for_good, timer_free, timer_status, timer_when, with_arg,
+    Arm, Wake, deltimer, detach, disown_arg, modtimer, modtimer_quietly, rearm, release_node,
+    set_slack, shutdown_timer, stop_for_good, timer_free, timer_status, timer_when, with_arg,
 };
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,
@@ -64,6 +64,10 @@ pub(crate) trait Procs: Sync {
     fn pass_done(&self, p: &Timers);
     /// This thread's counters. Asked for anew after each callback.
     fn block(&self) -> &Block;
+    /// The same, found faster; for code that calls no callback and no hook.
+    fn leaf_block(&self) -> &Block {
+        self.block()
+    }
     /// Are heaps verified all the time?
     fn verifying(&self) -> bool;
     /// The generation of a node.

@@ -74,6 +74,33 @@ impl Wake<'_> {
     }
 }
 
+/// The commonest case of modtimer, with as few instructions as can be: the timer is in a
+/// heap, nothing of it changes but its time, and nobody else works on it. `None`: it is
+/// not that case, and nothing was done.
+#[inline(always)]
+pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
+    debug_assert!(!arm.add);
+    let mut l = t.try_lock_heaped(s.host(), FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN)?;
+    if arm.period != l.period || arm.set.is_some_and(|set| changes(&l, set)) {
+        l.put_back();
+        return None;
+    }
+    let tm = s.timers(l.p());
+    let block = s.leaf_block();
+    let pending = l.when != 0;
+    l.when = arm.when;
+    block.add(Counter::Armed, 1);
+    if pending {
+        block.add(Counter::Replaced, 1);
+    } else {
+        tm.sub_deleted();
+    }
+    let mut wake = Wake::default();
+    unlock_modified(l, tm, &mut wake);
+    wake.call(s);
+    Some(pending)
+}
+
 /// modtimer for one who holds a lock that comes before the Ps': he calls `wake` when he
 /// has let it go.
 #[inline(always)]

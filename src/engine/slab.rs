@@ -50,6 +50,8 @@ pub(crate) struct Slab {
     lock: RawLock,
     /// Guarded by `lock`.
     inner: UnsafeCell<Inner>,
+    /// Of the owner, in OWNERS. Never changes once timers are made.
+    number: u32,
     /// Written under `lock`, read by anybody: an entry never changes once it is set.
     tables: [AtomicPtr<Table>; L1],
 }
@@ -79,8 +81,20 @@ impl Slab {
                 used: SLOTS,
                 in_use: 0,
             }),
+            number: 0,
             tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
         }
+    }
+
+    /// The owner's address is known: finds a number for it, if one is left.
+    pub(crate) fn set_owner(&mut self, owner: *const c_void) {
+        let free = |slot: &AtomicPtr<c_void>| {
+            let null = std::ptr::null_mut();
+            slot.compare_exchange(null, owner.cast_mut(), Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+        };
+        let at = OWNERS.iter().skip(1).position(free);
+        self.number = at.map_or(0, |i| i as u32 + 1);
     }
 
     pub(crate) fn lock_for_fork(&self) {
@@ -151,7 +165,7 @@ impl Slab {
         if let Some(index) = inner.free.checked_sub(1) {
             let t = self.at(index).ok_or(Error::Fault)?;
             // SAFETY: free, and the slab's lock is held.
-            inner.free = unsafe { *t.link() };
+            inner.free = unsafe { *t.link() } as u32;
             return Ok(t);
         }
         if inner.used == SLOTS {
@@ -163,6 +177,7 @@ impl Slab {
         let t = self.at(index).ok_or(Error::Fault)?;
         let (chunk, slot) = locate(t);
         chunk.generations[slot].store(1, Ordering::Relaxed);
+        t.owner.store(self.number, Ordering::Relaxed);
         Ok(t)
     }
 
@@ -240,7 +255,7 @@ impl Slab {
         self.locked(|inner| {
             if !retired {
                 // SAFETY: nobody refers to it, and the slab's lock is held.
-                unsafe { *t.link() = inner.free };
+                unsafe { *t.link() = inner.free as usize };
                 inner.free = (chunk.no << SLOT_BITS | slot as u32) + 1;
             }
             inner.in_use -= 1;
@@ -266,6 +281,9 @@ impl Slab {
     /// # Safety
     /// No handle, id or entry is used any more.
     pub(crate) unsafe fn destroy(&mut self, host: &Host) {
+        if self.number != 0 {
+            OWNERS[self.number as usize].store(std::ptr::null_mut(), Ordering::Release);
+        }
         for table in &mut self.tables {
             let Some(table) = NonNull::new(*table.get_mut()) else {
                 continue;
@@ -294,10 +312,18 @@ fn locate(t: TimerRef) -> (&'static Chunk, usize) {
     (chunk, slot)
 }
 
+/// Owners of slabs. A timer knows its owner's place here, on its own cache line; the chunk's
+/// head, where the owner stands too, would be another line on another page. 0: look there.
+static OWNERS: [AtomicPtr<c_void>; 1024] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 1024];
+
 /// The sched that a timer belongs to, as given to `alloc`.
 #[inline(always)]
 pub(crate) fn owner(t: TimerRef) -> *const c_void {
-    locate(t).0.owner
+    match t.owner.load(Ordering::Relaxed) as usize % OWNERS.len() {
+        0 => locate(t).0.owner,
+        // Relaxed: whoever has the timer has synchronised with who made it.
+        n => OWNERS[n].load(Ordering::Relaxed),
+    }
 }
 
 #[inline(always)]

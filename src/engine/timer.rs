@@ -69,10 +69,13 @@ pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
 // The orderings of lock and unlock, and what the models break.
+// Acquire: pairs with the release in `unlock`, so the fields are seen whole. SeqCst: what is
+// locked here is seen by an adjuster, or he has cleared what update_timer_modified_earliest
+// looks at next (see there). On x86 it is the same instruction.
 const LOCK: Ordering = if cfg!(gt_mutant = "lock_relaxed") {
     Ordering::Relaxed
 } else {
-    Ordering::Acquire
+    Ordering::SeqCst
 };
 const UNLOCK: Ordering = if cfg!(gt_mutant = "unlock_relaxed") {
     Ordering::Relaxed
@@ -93,6 +96,7 @@ pub(crate) struct Fields {
     pub f: Option<Func>,
     /// The argument itself, or with HAS_DROP the box that counts its users.
     pub arg: *mut c_void,
+    /// While the timer is free: the next free one, under the slab's lock.
     pub seq: usize,
 }
 
@@ -105,8 +109,8 @@ pub(crate) struct Timer {
     /// Index of the P whose heap points here, or did last. Changed under the locks of that
     /// P and of the timer; who reads it without them has only a hint.
     p: AtomicU32,
-    /// The next free timer, while this one is free. Slab's lock.
-    link: Guarded<u32>,
+    /// Who owns the slab, see slab.rs. Written when the slot is used for the first time.
+    pub(crate) owner: AtomicU32,
 }
 
 #[cfg(not(gt_loom))]
@@ -134,7 +138,7 @@ impl Timer {
                 seq: 0,
             }),
             p: AtomicU32::new(0),
-            link: Guarded::new(0),
+            owner: AtomicU32::new(0),
         }
     }
 
@@ -150,9 +154,47 @@ impl Timer {
         State::of(self.status.load(Ordering::Relaxed))
     }
 
+    /// The same for the scan of adjusttimers: see update_timer_modified_earliest.
+    #[inline(always)]
+    pub(crate) fn state_for_scan(&self) -> State {
+        State::of(self.status.load(Ordering::SeqCst))
+    }
+
     #[inline(always)]
     pub(crate) fn flags(&self) -> u32 {
         self.status.load(Ordering::Relaxed)
+    }
+
+    /// Locks the timer if it is in a heap, nobody holds it, and it has no flag of `none_of`.
+    #[inline(always)]
+    pub(crate) fn try_lock_heaped<'a>(
+        &'a self,
+        host: &'a Host,
+        none_of: u32,
+    ) -> Option<Locked<'a>> {
+        let word = self.status.load(Ordering::Relaxed);
+        let state = word & STATE;
+        let heaped = state == State::Waiting as u32 || state == State::Modified as u32;
+        if !heaped || word & none_of != 0 {
+            return None;
+        }
+        host.acquirem();
+        let locked = word & !PRIOR | State::Locked as u32 | state << PRIOR_SHIFT;
+        let taken = self
+            .status
+            .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
+            .is_ok();
+        if !taken {
+            host.releasem();
+            return None;
+        }
+        rank::enter(rank::TIMER);
+        Some(Locked {
+            t: self,
+            host,
+            state: State::of(word),
+            word: word & !(STATE | PRIOR),
+        })
     }
 
     /// Locks the timer, pinning the green thread first (S2; golang/go#38070: a holder that
@@ -167,7 +209,6 @@ impl Timer {
             if word & STATE != State::Locked as u32 {
                 let locked =
                     word & !(STATE | PRIOR) | State::Locked as u32 | (word & STATE) << PRIOR_SHIFT;
-                // Acquire: pairs with the release in `unlock`, so the fields are seen whole.
                 if self
                     .status
                     .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
@@ -225,9 +266,10 @@ impl Timer {
     /// # Safety
     /// The node is free, and the caller holds the slab's lock.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn link(&self) -> &mut u32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.link.get() }
+    pub(crate) unsafe fn link(&self) -> &mut usize {
+        // SAFETY: the caller's promise. Who holds the timer's lock by a stale id looks at the
+        // status and the generation only.
+        unsafe { &mut self.fields.get().seq }
     }
 }
 

@@ -27,7 +27,7 @@ use super::run::Run;
 use super::timer::{MAX_WHEN, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
-use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank};
+use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank, sc_fence};
 use std::ops::{Deref, DerefMut};
 
 /// Keeps what follows on cache lines of its own.
@@ -239,23 +239,30 @@ impl Timers {
 
     /// Go's updateTimerModifiedEarliest; the caller holds the lock of a timer of this P,
     /// so that the modification is visible before this. True if it was lowered.
+    ///
+    /// Where the word is early enough already, it is only read; then adjusttimers must not
+    /// have cleared it and still miss us. We lock the timer, then read the word; he clears
+    /// the word, then reads the timer's status. All four are SeqCst: if we read what he had
+    /// not cleared yet, he reads that the timer is Locked, or what came after.
+    #[inline(always)]
     pub(crate) fn update_timer_modified_earliest(&self, when: i64) -> bool {
+        sc_fence();
+        let old = self
+            .published
+            .timer_modified_earliest
+            .load(Ordering::SeqCst);
+        (old == 0 || when < old) && self.lower_modified_earliest(when, old)
+    }
+
+    fn lower_modified_earliest(&self, when: i64, mut old: i64) -> bool {
         let earliest = &self.published.timer_modified_earliest;
-        let mut old = earliest.load(Ordering::Relaxed);
-        loop {
-            let lower = old == 0 || when < old;
-            let new = if lower { when } else { old };
-            #[cfg(gt_mutant = "no_write_if_not_lower")]
-            if !lower {
-                return false;
-            }
-            // AcqRel, and a write even where nothing changes: adjusttimers, which clears
-            // this word with a read-modify-write after us, then sees the timer Locked.
-            match earliest.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return lower,
+        while old == 0 || when < old {
+            match earliest.compare_exchange_weak(old, when, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
                 Err(seen) => old = seen,
             }
         }
+        false
     }
 
     /// The first half of adjusttimers: `timer_modified_earliest` goes into `timer0_when`,
@@ -275,12 +282,13 @@ impl Timers {
                 #[cfg(not(gt_mutant = "no_fold"))]
                 first.store(m, Ordering::Release);
             }
-            // Release: who reads the 0 sees the store above. Acquire: who lowered this
+            // Release: who reads the 0 sees the store above. SeqCst: who read or lowered this
             // word before us has his timer Locked or Modified in what we read next.
             if earliest
-                .compare_exchange(m, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(m, 0, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
             {
+                sc_fence();
                 return;
             }
         }

@@ -175,7 +175,11 @@ pub unsafe extern "C" fn gt_modtimer(
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::modtimer(s, t, None, None, &arm_with(when, period, f, arg, seq)?)
+        let arm = arm_with(when, period, f, arg, seq)?;
+        match engine::rearm(s, t, &arm) {
+            Some(pending) => Ok(pending),
+            None => engine::modtimer(s, t, None, None, &arm),
+        }
     })
 }
 
@@ -194,7 +198,11 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::modtimer(s, t, None, None, &arm(when, period, false)?)
+        let arm = arm(when, period, false)?;
+        match engine::rearm(s, t, &arm) {
+            Some(pending) => Ok(pending),
+            None => engine::modtimer(s, t, None, None, &arm),
+        }
     })
 }
 

@@ -147,6 +147,8 @@ impl Sched {
         };
         // SAFETY: fresh memory of a Sched's size and alignment.
         unsafe { p.write(s) };
+        // SAFETY: nobody else knows it.
+        unsafe { (*p.as_ptr()).slab.set_owner(p.as_ptr().cast()) };
         // SAFETY: just written; it stays until unref destroys it.
         let s = unsafe { p.as_ref() };
         if let Err(e) = s.registry.make_orphan(s) {
@@ -583,6 +585,11 @@ impl Procs for Sched {
     #[inline]
     fn block(&self) -> &Block {
         tls::block(self)
+    }
+
+    #[inline(always)]
+    fn leaf_block(&self) -> &Block {
+        tls::leaf_block(self)
     }
 
     fn verifying(&self) -> bool {

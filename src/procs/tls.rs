@@ -99,6 +99,18 @@ pub(crate) fn block(s: &Sched) -> &Block {
     find_block(s, h)
 }
 
+/// The same, inlined: for code from which no callback is called, so that nothing of the
+/// thread is kept over one.
+#[inline(always)]
+pub(crate) fn leaf_block(s: &Sched) -> &Block {
+    let (uid, b) = HOT.with(|h| h.blocks[0].get());
+    if uid == s.uid {
+        // SAFETY: as above.
+        return unsafe { &*b };
+    }
+    block(s)
+}
+
 #[cold]
 fn find_block<'a>(s: &'a Sched, h: &Hot) -> &'a Block {
     let at = h.blocks.iter().position(|b| b.get().0 == s.uid);

@@ -60,6 +60,14 @@ impl<T> Guarded<T> {
     }
 }
 
+/// Stands between two SeqCst accesses of one thread whose order another thread relies on.
+/// Only for loom, which takes SeqCst accesses for AcqRel ones but knows the fence.
+#[inline(always)]
+pub(crate) fn sc_fence() {
+    #[cfg(all(gt_loom, not(gt_mutant = "no_sc_fence")))]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// Gives the processor away: the default of the `osyield` hook.
 #[inline]
 pub(crate) fn os_yield() {
