@@ -32,9 +32,11 @@ pub(crate) enum Counter {
     Early,
     /// Due timers found that nobody served (built-in runtime).
     Overdue,
+    /// Armings that replaced a pending one, on the fast path: one of Armed, one of Replaced.
+    Rearmed,
 }
 
-pub(crate) const COUNTERS: usize = 11;
+pub(crate) const COUNTERS: usize = 12;
 
 /// One thread's counters, or with `shared` those of all threads that got no block.
 #[repr(align(64))]
@@ -110,7 +112,11 @@ impl Block {
     }
 
     pub(crate) fn get(&self, what: Counter) -> u64 {
-        self.counts[what as usize].load(Ordering::Relaxed)
+        let get = |c: Counter| self.counts[c as usize].load(Ordering::Relaxed);
+        match what {
+            Counter::Armed | Counter::Replaced => get(what).wrapping_add(get(Counter::Rearmed)),
+            _ => get(what),
+        }
     }
 
     #[inline(always)]

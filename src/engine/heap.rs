@@ -28,6 +28,22 @@ const FIRST: usize = 29;
 /// From this size on, siftdown prefetches the grandchildren: below it they are in cache.
 const PREFETCH_FROM: usize = 4096;
 
+/// From this size on an array grows in place, in a region of so many bytes of addresses.
+const REGION_FROM: usize = 256 << 10;
+const REGION: usize = 8 << 30;
+/// So many bytes are given back in one go.
+const SHRINK: usize = 256 << 10;
+
+/// Bytes of an array with room for so many entries, in whole pages.
+fn pages(entries: usize) -> Result<usize> {
+    const PAGE: usize = 64 << 10; // a multiple of every page size there is
+    (entries + ROOT)
+        .checked_mul(size_of::<Entry>())
+        .filter(|b| *b <= REGION)
+        .map(|b| b.next_multiple_of(PAGE))
+        .ok_or(Error::NoMem)
+}
+
 #[inline(always)]
 fn child(slot: usize) -> usize {
     4 * (slot - 2)
@@ -56,6 +72,8 @@ pub(crate) struct Heap {
     base: *mut Entry,
     /// Slots in the array.
     slots: usize,
+    /// The array is a region of addresses that is committed up to `slots`.
+    in_region: bool,
     /// Entries in the heap.
     len: usize,
     /// Deferred entries behind them.
@@ -69,6 +87,7 @@ impl Heap {
         Heap {
             base: std::ptr::null_mut(),
             slots: 0,
+            in_region: false,
             len: 0,
             deferred: 0,
             deferred_min: i64::MAX,
@@ -126,21 +145,58 @@ impl Heap {
     #[cold]
     fn grow(&mut self, host: &Host, n: usize) -> Result<()> {
         let need = self.total().checked_add(n).ok_or(Error::NoMem)?;
-        self.resize(host, need.max(self.total().saturating_mul(2)).max(FIRST))
+        let more = if self.in_region { 4 } else { 1 };
+        let want = need.max(self.total() + self.total() / more).max(FIRST);
+        // Entries are never copied in large numbers: that would hold the lock for long.
+        if self.in_region {
+            let bytes = pages(want)?.min(REGION);
+            if bytes <= self.bytes() || bytes / size_of::<Entry>() < need + ROOT {
+                return Err(Error::NoMem);
+            }
+            // SAFETY: the part of our region that is not committed.
+            let good = NonNull::new(self.base.cast())
+                .is_some_and(|p| unsafe { host.commit(p, self.bytes(), bytes) });
+            if !good {
+                return Err(Error::NoMem);
+            }
+            self.slots = bytes / size_of::<Entry>();
+            return Ok(());
+        }
+        if want * size_of::<Entry>() >= REGION_FROM
+            && let Ok(bytes) = pages(want)
+            && let Some(p) = host.reserve(REGION)
+        {
+            // SAFETY: a fresh region.
+            if unsafe { host.commit(p, 0, bytes) } {
+                self.move_to(host, p.cast().as_ptr(), bytes / size_of::<Entry>());
+                self.in_region = true;
+                return Ok(());
+            }
+            // SAFETY: nobody has used it.
+            unsafe { host.unreserve(p, REGION, 0) };
+        }
+        self.resize(host, want)
     }
 
-    /// Moves to an array with room for `want` entries, which is not less than `total`.
+    fn bytes(&self) -> usize {
+        self.slots * size_of::<Entry>()
+    }
+
+    /// Moves to an array of the allocator with room for `want` entries, which is not less
+    /// than `total`.
     fn resize(&mut self, host: &Host, want: usize) -> Result<()> {
         let slots = (want + ROOT).next_multiple_of(4);
         let bytes = slots
             .checked_mul(size_of::<Entry>())
             .filter(|b| *b < isize::MAX as usize)
             .ok_or(Error::NoMem)?;
-        let base = host
-            .alloc(bytes, ALIGN)
-            .ok_or(Error::NoMem)?
-            .cast::<Entry>()
-            .as_ptr();
+        let base = host.alloc(bytes, ALIGN).ok_or(Error::NoMem)?;
+        self.move_to(host, base.cast().as_ptr(), slots);
+        Ok(())
+    }
+
+    /// Moves all entries to another array, and gives the old one back.
+    fn move_to(&mut self, host: &Host, base: *mut Entry, slots: usize) {
         if self.total() > 0 {
             // SAFETY: both arrays hold ROOT+total slots and do not overlap.
             unsafe {
@@ -152,26 +208,47 @@ impl Heap {
         (self.len, self.deferred) = total;
         self.base = base;
         self.slots = slots;
-        Ok(())
     }
 
     /// Gives the array back; the entries are gone.
     pub(crate) fn release(&mut self, host: &Host) {
         if let Some(p) = NonNull::new(self.base.cast::<u8>()) {
-            // SAFETY: it came from `grow` with this size and alignment.
-            unsafe { host.free(p, self.slots * size_of::<Entry>(), ALIGN) };
+            // SAFETY: it came from `grow` or `resize` with this size and alignment.
+            unsafe {
+                if self.in_region {
+                    host.unreserve(p, REGION, self.bytes());
+                } else {
+                    host.free(p, self.bytes(), ALIGN);
+                }
+            }
         }
         self.base = std::ptr::null_mut();
+        self.in_region = false;
         (self.slots, self.len, self.deferred) = (0, 0, 0);
     }
 
-    /// Gives memory back if far less is needed, and a smaller array can be had.
-    pub(crate) fn shrink(&mut self, host: &Host) {
+    /// Gives memory back if far less is needed, so much as one hold of the lock allows. True:
+    /// there is more.
+    pub(crate) fn shrink(&mut self, host: &Host) -> bool {
         if self.total() == 0 {
             self.release(host);
         } else if self.slots > 4 * (self.total() + FIRST) {
-            let _ = self.resize(host, 2 * self.total());
+            let Ok(wanted) = pages(2 * self.total()) else {
+                return false;
+            };
+            if !self.in_region {
+                let _ = self.resize(host, 2 * self.total());
+            } else if let Some(p) = NonNull::new(self.base.cast::<u8>())
+                && wanted < self.bytes()
+            {
+                let to = wanted.max(self.bytes().saturating_sub(SHRINK));
+                // SAFETY: committed, and behind all entries.
+                unsafe { host.decommit(p, to, self.bytes()) };
+                self.slots = to / size_of::<Entry>();
+                return to > wanted;
+            }
         }
+        false
     }
 
     /// Go's doaddtimer: adds an entry. Room was made by `reserve`.

@@ -172,7 +172,7 @@ impl Pair {
                 None if self.sorted.is_empty() && self.deferred.is_empty() => {}
                 None => return Err("pop_last found nothing".into()),
             },
-            Op::Shrink => self.heap.shrink(&self.host),
+            Op::Shrink => while self.heap.shrink(&self.host) {},
             Op::Release if self.heap.total() == 0 => {
                 self.heap.release(&self.host);
                 if self.host.bytes() != 0 {

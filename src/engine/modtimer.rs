@@ -89,10 +89,10 @@ pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
     let block = s.leaf_block();
     let pending = l.when != 0;
     l.when = arm.when;
-    block.add(Counter::Armed, 1);
     if pending {
-        block.add(Counter::Replaced, 1);
+        block.add(Counter::Rearmed, 1);
     } else {
+        block.add(Counter::Armed, 1);
         tm.sub_deleted();
     }
     let mut wake = Wake::default();

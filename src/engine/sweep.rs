@@ -98,8 +98,10 @@ pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
             break;
         }
     }
-    let host = s.host();
-    h.heap.shrink(host);
+    while h.heap.shrink(s.host()) {
+        drop(h);
+        h = tm.lock(s);
+    }
     drop(h);
     swept
 }

@@ -201,6 +201,62 @@ impl Host {
         }
     }
 
+    /// A range of addresses that `commit` makes usable bit by bit, so that what grows large
+    /// need not be copied. `None`: the host has its own allocator, or there is no such range.
+    pub(crate) fn reserve(&self, size: usize) -> Option<std::ptr::NonNull<u8>> {
+        if self.hooks.alloc.is_some() || cfg!(gt_loom) {
+            return None;
+        }
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping, which nothing else uses.
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+        if p == libc::MAP_FAILED {
+            return None;
+        }
+        std::ptr::NonNull::new(p.cast())
+    }
+
+    /// Makes bytes from..to of a reserved range usable; multiples of the page size.
+    ///
+    /// # Safety
+    /// They lie in a range of `reserve`, and are not committed.
+    pub(crate) unsafe fn commit(&self, p: std::ptr::NonNull<u8>, from: usize, to: usize) -> bool {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the caller's promise.
+        let good = unsafe { libc::mprotect(p.as_ptr().add(from).cast(), to - from, prot) == 0 };
+        if good {
+            self.bytes
+                .fetch_add((to - from) as u64, std::sync::atomic::Ordering::Relaxed);
+        }
+        good
+    }
+
+    /// The counterpart of commit: the bytes are gone.
+    ///
+    /// # Safety
+    /// They were committed, and nobody uses them.
+    pub(crate) unsafe fn decommit(&self, p: std::ptr::NonNull<u8>, from: usize, to: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = p.as_ptr().add(from).cast();
+            libc::madvise(at, to - from, libc::MADV_DONTNEED);
+            libc::mprotect(at, to - from, libc::PROT_NONE);
+        }
+        self.bytes
+            .fetch_sub((to - from) as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Gives a reserved range back, of which `committed` bytes from its beginning are.
+    ///
+    /// # Safety
+    /// It came from `reserve` with this size, and nobody uses it.
+    pub(crate) unsafe fn unreserve(&self, p: std::ptr::NonNull<u8>, size: usize, committed: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { libc::munmap(p.as_ptr().cast(), size) };
+        self.bytes
+            .fetch_sub(committed as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(std::sync::atomic::Ordering::Relaxed)
     }
