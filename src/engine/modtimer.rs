@@ -600,6 +600,15 @@ pub(crate) fn with_arg<S: Procs, R>(
     result
 }
 
+/// The argument of a live timer whose f is this one, and which has no drop function.
+pub(crate) fn arg_of_func<S: Procs>(s: &S, t: TimerRef, f: Func) -> Option<*mut c_void> {
+    let l = t.lock(s.host());
+    let mine = !l.has(FREED | HAS_DROP) && l.f.is_some_and(|g| std::ptr::fn_addr_eq(f, g));
+    let arg = l.arg;
+    l.put_back();
+    mine.then_some(arg)
+}
+
 /// When a timer will fire; 0: it is not armed.
 pub(crate) fn timer_when<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let l = t.lock(s.host());

@@ -538,7 +538,7 @@ pub(crate) fn pending_correction(s: &Sched) -> i64 {
 
 /// In a fork child: receivers that were threads are gone, and descriptors that are shared
 /// with the parent are replaced. Green threads are their owner's business.
-pub(crate) fn after_fork(s: &Sched) {
+pub(super) fn after_fork(s: &Sched) {
     for_each_chan(s, |t| {
         let Ok(chan) = lookup(s, t, None) else { return };
         chan.with(s, |i| {

@@ -6,14 +6,20 @@ mod recv;
 mod sleep;
 
 pub(crate) use chan::{
-    after_fork, chan_when, free, is_chan, new_chan, pending_correction, reset, shutdown,
-    shutdown_all, stop, timer_fd,
+    chan_when, free, is_chan, new_chan, pending_correction, reset, shutdown, shutdown_all, stop,
+    timer_fd,
 };
 pub(crate) use recv::{recv, try_recv};
 pub(crate) use sleep::sleep;
 
 use crate::engine::Procs;
 use crate::procs::Sched;
+
+/// In a fork child.
+pub(crate) fn after_fork(s: &Sched) {
+    sleep::after_fork(s);
+    chan::after_fork(s);
+}
 
 /// Go's `when`: now + d. Zero and negative mean at once; past the end of time means never.
 pub(crate) fn when(s: &Sched, d: i64) -> i64 {

@@ -1,7 +1,7 @@
 //! Go's `timeSleep`, `resetForSleep`, `goroutineReady`.
 
 use super::when;
-use crate::engine::{Arm, Procs, TimerRef, modtimer, timer_free};
+use crate::engine::{self, Arm, Procs, TimerRef, modtimer, timer_free};
 use crate::error::{Error, Result};
 use crate::host::Kind;
 use crate::procs::{Sched, Waited, Waiter, copied};
@@ -68,6 +68,22 @@ unsafe extern "C-unwind" fn goroutine_ready(arg: *mut c_void, _seq: usize, _dela
         let sleeper = &*arg.cast::<Sleeper<'_>>();
         Waiter::wake(sleeper.s, sleeper.w);
     }
+}
+
+/// In a fork child: sleepers that were threads are lost, and with them what their timers
+/// would look for on their stacks.
+pub(super) fn after_fork(s: &Sched) {
+    s.slab.for_each(|t| {
+        let Some(arg) = engine::arg_of_func(s, t, goroutine_ready) else {
+            return;
+        };
+        // SAFETY: what the stack of a lost thread held is still there: the child has had no
+        // time to make threads of its own.
+        let sleeper = unsafe { &*arg.cast::<Sleeper<'_>>() };
+        if sleeper.w.is_thread() {
+            let _ = timer_free(s, t, None);
+        }
+    });
 }
 
 /// A clock that the kernel cannot wait on is looked at from time to time.
