@@ -239,14 +239,14 @@ fn register_for_fork() {
 /// gt_after_fork: the scheds, then the runtime, whose workers the child does not have: it
 /// is stopped there, and may be started again.
 pub(crate) fn after_fork() -> Result<()> {
-    let forked = procs::forked();
+    if !procs::forked() {
+        return Ok(());
+    }
+    let had_poller = RT.poller.disown();
     procs::after_fork(|s| {
         time::after_fork(s);
         time::pending_correction(s)
     })?;
-    if !forked {
-        return Ok(());
-    }
     RT.workers.store(0, Ordering::Release);
     RT.stopping.store(false, Ordering::Release);
     worker::after_fork();
@@ -260,8 +260,10 @@ pub(crate) fn after_fork() -> Result<()> {
     for p in ps {
         let _ = procs::p_free(p);
     }
-    RT.poller.after_fork()?;
-    netpoll::after_fork();
+    if had_poller {
+        RT.poller.open()?;
+        netpoll::after_fork();
+    }
     Ok(())
 }
 

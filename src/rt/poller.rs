@@ -79,16 +79,17 @@ impl Poller {
         Ok(())
     }
 
-    /// In a fork child: what is shared with the parent is given up, and opened anew.
-    pub(super) fn after_fork(&self) -> Result<()> {
-        if !self.is_open() {
-            return Ok(());
-        }
+    /// In a fork child, before any timer is touched: what is shared with the parent is given
+    /// up, for to set it would set the parent's. True if there was something.
+    pub(super) fn disown(&self) -> bool {
+        let was_open = self.is_open();
         for fd in [&self.epoll, &self.timer, &self.stop] {
-            // SAFETY: ours; the child has one thread.
-            unsafe { libc::close(fd.swap(-1, Ordering::Relaxed)) };
+            if was_open {
+                // SAFETY: ours; the child has one thread.
+                unsafe { libc::close(fd.swap(-1, Ordering::Relaxed)) };
+            }
         }
-        self.open()
+        was_open
     }
 
     pub(super) fn fork_lock(&self) {
