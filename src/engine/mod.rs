@@ -20,8 +20,8 @@ pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, FORKING, Histogram};
 pub(crate) use modtimer::{
     Arm, Wake, arg_of_func, deltimer, detach, disown_arg, modtimer, modtimer_quietly, rearm,
-    release_node, set_slack, shutdown_timer, stop_for_good, timer_free, timer_status, timer_when,
-    with_arg,
+    release_node, set_slack, shutdown_timer, stop_for_good, stop_heaped, timer_free, timer_status,
+    timer_when, with_arg,
 };
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,

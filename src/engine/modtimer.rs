@@ -79,9 +79,11 @@ impl Wake<'_> {
 /// not that case, and nothing was done.
 #[inline(always)]
 pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
-    debug_assert!(!arm.add);
     let mut l = t.try_lock_heaped(s.host(), FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN)?;
-    if arm.period != l.period || arm.set.is_some_and(|set| changes(&l, set)) {
+    if arm.period != l.period
+        || arm.set.is_some_and(|set| changes(&l, set))
+        || arm.add && l.when != 0
+    {
         l.put_back();
         return None;
     }
@@ -412,6 +414,26 @@ fn stopped_state(l: &Locked<'_>) -> State {
     } else {
         State::Modified
     }
+}
+
+/// The commonest case of deltimer by handle, as rearm is of modtimer.
+#[inline(always)]
+pub(crate) fn stop_heaped<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
+    let mut l = t.try_lock_heaped(s.host(), FREED | DETACHED | CHAN)?;
+    if l.when == 0 {
+        l.put_back();
+        return Some(false);
+    }
+    let tm = s.timers(l.p());
+    l.when = 0;
+    l.set_stamp(0);
+    tm.add_deleted();
+    s.leaf_block().add(Counter::Stopped, 1);
+    l.unlock(State::Modified);
+    if tm.owes_sweep() {
+        sweep_over_bound(s, tm);
+    }
+    Some(true)
 }
 
 /// Go's deltimer. True: it stopped a pending arming.

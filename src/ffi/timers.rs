@@ -70,6 +70,15 @@ pub(super) fn arm_with(
     })
 }
 
+/// modtimer by handle: the commonest case first.
+#[inline(always)]
+fn modtimer(s: &Sched, t: TimerRef, arm: &Arm) -> Result<bool> {
+    match engine::rearm(s, t, arm) {
+        Some(pending) => Ok(pending),
+        None => engine::modtimer(s, t, None, None, arm),
+    }
+}
+
 /// The P that a call names, which must be of the timer's sched.
 fn on<'a>(s: &Sched, p: &'a P) -> Result<&'a Timers> {
     if std::ptr::eq(s, p.sched()) {
@@ -148,7 +157,7 @@ pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::modtimer(s, t, None, None, &arm(when, period, true)?)
+        modtimer(s, t, &arm(when, period, true)?)
     })
 }
 
@@ -176,10 +185,7 @@ pub unsafe extern "C" fn gt_modtimer(
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
         let arm = arm_with(when, period, f, arg, seq)?;
-        match engine::rearm(s, t, &arm) {
-            Some(pending) => Ok(pending),
-            None => engine::modtimer(s, t, None, None, &arm),
-        }
+        modtimer(s, t, &arm)
     })
 }
 
@@ -199,10 +205,7 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
         let arm = arm(when, period, false)?;
-        match engine::rearm(s, t, &arm) {
-            Some(pending) => Ok(pending),
-            None => engine::modtimer(s, t, None, None, &arm),
-        }
+        modtimer(s, t, &arm)
     })
 }
 
@@ -298,7 +301,10 @@ pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::deltimer(s, t, None)
+        match engine::stop_heaped(s, t) {
+            Some(stopped) => Ok(stopped),
+            None => engine::deltimer(s, t, None),
+        }
     })
 }
 
