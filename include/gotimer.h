@@ -492,7 +492,7 @@ typedef struct {
     uint64_t bytes;
     /**
      * Built-in runtime: how often its watchdog found due timers that nobody served, since
-     * a callback took long, and woke another worker.
+     * callbacks took long or were many, and woke another worker.
      */
     uint64_t overdue;
 } gt_stats;
@@ -800,11 +800,12 @@ int gt_notewakeup(gt_p *p);
  * `config` NULL stands for the defaults. How the sched is made (all but `workers`) is
  * settled at its first use, by whatever call that is: so start the runtime before you
  * make timers, if you want it otherwise. Signals are blocked in the workers. A C++ exception
- * that leaves a callback on a worker ends the process.
+ * that leaves a callback on a worker ends the process. So does, in a child that a callback
+ * has forked, the return of that callback: it is the child's only thread.
  *
  * Threads: any. Callback: yes.
  * Returns: 0, GT_EBUSY (it runs, or is being started or stopped; or the sched has been
- * made, and config wants it made otherwise), GT_EINVAL (a config that is not understood),
+ * made, and config wants it otherwise), GT_EINVAL (a config that is not understood),
  * GT_ENOMEM (also: no more threads), GT_EMFILE, GT_ENOSPC, GT_EFORK.
  * Since: 0.2. Source: Go's schedinit, findRunnable.
  */
@@ -1119,6 +1120,9 @@ int gt_sched_run_until_idle(gt_sched *s, int64_t limit);
  * time passes only when everybody waits for it.
  *
  * A thread that blocks on anything else counts as running. It must leave before it ends.
+ * When all are blocked and no timer is left, each of these calls gives GT_EDEADLK. So does
+ * one that is made in a callback which the clock runs on its own thread; such callbacks
+ * must not throw. Threads outside of the bubble may run the sched's timers too.
  *
  * Threads: any. Callback: yes.
  * Returns: 0, GT_EINVAL, GT_EOPNOTSUPP (another clock), GT_EBUSY (the thread is in a bubble
@@ -1142,7 +1146,7 @@ int gt_synctest_leave(gt_sched *s);
  *
  * Threads: one that has joined. Callback: no.
  * Returns: 0, GT_EINVAL (NULL, or not in this bubble), GT_EBUSY (another thread is in this
- * call), GT_ESHUTDOWN, GT_EFORK.
+ * call), GT_EDEADLK (in a callback that the clock runs), GT_ESHUTDOWN, GT_EFORK.
  * Since: 0.2. Source: Go's synctest.Wait.
  */
 int gt_synctest_wait(gt_sched *s);
@@ -1176,8 +1180,8 @@ gt_timer *gt_sched_after_func(gt_sched *s, int64_t d, gt_func f, void *arg, gt_d
  * costs nothing; it is evaluated when somebody looks.
  *
  * Such a timer takes gt_timer_stop, gt_timer_reset, gt_timer_recv, gt_timer_try_recv,
- * gt_timer_fd, gt_timer_when, gt_timer_set_slack, gt_timer_id, gt_shutdown_timer and
- * gt_timer_free; the calls that arm and stop timers with an f give GT_EINVAL.
+ * gt_timer_fd, gt_timer_when, gt_timer_status (0 while nobody waits), gt_timer_set_slack,
+ * gt_timer_id, gt_shutdown_timer and gt_timer_free; the calls that arm and stop timers with an f give GT_EINVAL.
  *
  * Ownership: the caller's, until gt_timer_free.
  * Threads: any. Callback: yes.

@@ -513,6 +513,10 @@ pub(crate) fn set_slack<S: Procs>(s: &S, t: TimerRef, id: Option<u32>, ns: i64) 
         l.put_back();
         return Err(e);
     }
+    if l.has(SHUTDOWN) {
+        l.put_back();
+        return Err(Error::Shutdown);
+    }
     l.set_slack(ns);
     if l.when == 0 {
         l.put_back();

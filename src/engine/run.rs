@@ -421,18 +421,23 @@ pub(crate) fn check_timers<S: Procs>(s: &S, tm: &Timers, now: i64) -> Checked {
         s.pass_done(tm);
         return Checked {
             now,
-            poll_until: next,
+            poll_until: never_is_0(next),
             ran: 0,
         };
     }
     let _hold = Hold::new(s, tm);
     let (ran, dead) = run_pass(s, tm, now);
-    let poll_until = if dead { 0 } else { tm.wake_time() };
+    let poll_until = if dead { 0 } else { never_is_0(tm.wake_time()) };
     Checked {
         now,
         poll_until,
         ran,
     }
+}
+
+/// A P whose timers are all for the end of time need not be looked at again.
+fn never_is_0(when: i64) -> i64 {
+    if when == MAX_WHEN { 0 } else { when }
 }
 
 /// One pass: at most as many timers as the heap held at its start. Returns how many ran,

@@ -42,7 +42,7 @@ unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig>
     let mut out = RuntimeConfig {
         workers: rt::cpus(),
         sched: Config::default(),
-        custom: false,
+        how: Default::default(),
     };
     if config.is_null() {
         return Ok(out);
@@ -58,7 +58,8 @@ unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig>
     out.sched.verify = c.verify == 1;
     out.sched.lateness = c.lateness == 1;
     out.sched.slack = c.slack;
-    out.custom = c.verify + c.lateness > 0 || c.slack > 0 || !c.host.is_null();
+    out.how[0] = (c.verify | c.lateness << 1) as usize;
+    out.how[1] = c.slack as usize;
     if !c.host.is_null() {
         // SAFETY: the caller's promise.
         let h = unsafe { read_sized(c.host) }?;
@@ -66,6 +67,11 @@ unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig>
             return Err(Error::Inval);
         }
         out.sched.hooks = hooks(&h)?;
+        const WORDS: usize = size_of::<gt_host>() / size_of::<usize>();
+        const _: () = assert!(WORDS + 2 <= size_of::<rt::How>() / size_of::<usize>());
+        // SAFETY: a gt_host is a number of words, each of them initialised.
+        let words = unsafe { std::slice::from_raw_parts((&raw const h).cast::<usize>(), WORDS) };
+        out.how[2..2 + WORDS].copy_from_slice(words);
     }
     Ok(out)
 }
@@ -76,11 +82,12 @@ unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig>
 /// `config` NULL stands for the defaults. How the sched is made (all but `workers`) is
 /// settled at its first use, by whatever call that is: so start the runtime before you
 /// make timers, if you want it otherwise. Signals are blocked in the workers. A C++ exception
-/// that leaves a callback on a worker ends the process.
+/// that leaves a callback on a worker ends the process. So does, in a child that a callback
+/// has forked, the return of that callback: it is the child's only thread.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: 0, GT_EBUSY (it runs, or is being started or stopped; or the sched has been
-/// made, and config wants it made otherwise), GT_EINVAL (a config that is not understood),
+/// made, and config wants it otherwise), GT_EINVAL (a config that is not understood),
 /// GT_ENOMEM (also: no more threads), GT_EMFILE, GT_ENOSPC, GT_EFORK.
 /// Since: 0.2. Source: Go's schedinit, findRunnable.
 ///

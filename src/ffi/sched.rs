@@ -185,7 +185,7 @@ pub struct gt_stats {
     /// Bytes taken from the alloc hook and not given back.
     pub bytes: u64,
     /// Built-in runtime: how often its watchdog found due timers that nobody served, since
-    /// a callback took long, and woke another worker.
+    /// callbacks took long or were many, and woke another worker.
     pub overdue: u64,
 }
 

@@ -30,6 +30,9 @@ pub unsafe extern "C-unwind" fn gt_sched_run_until_idle(s: *mut gt_sched, limit:
 /// time passes only when everybody waits for it.
 ///
 /// A thread that blocks on anything else counts as running. It must leave before it ends.
+/// When all are blocked and no timer is left, each of these calls gives GT_EDEADLK. So does
+/// one that is made in a callback which the clock runs on its own thread; such callbacks
+/// must not throw. Threads outside of the bubble may run the sched's timers too.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: 0, GT_EINVAL, GT_EOPNOTSUPP (another clock), GT_EBUSY (the thread is in a bubble
@@ -57,8 +60,7 @@ pub unsafe extern "C" fn gt_synctest_join(s: *mut gt_sched) -> c_int {
 /// # Safety
 /// `s` is NULL or a live sched.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn gt_synctest_leave(s: *mut gt_sched) -> c_int {
-    let _abort = AbortOnPanic::new();
+pub unsafe extern "C" fn gt_synctest_leave(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
     call(|| {
         let s = unsafe { sched(s) }?;
@@ -70,7 +72,7 @@ pub unsafe extern "C-unwind" fn gt_synctest_leave(s: *mut gt_sched) -> c_int {
 ///
 /// Threads: one that has joined. Callback: no.
 /// Returns: 0, GT_EINVAL (NULL, or not in this bubble), GT_EBUSY (another thread is in this
-/// call), GT_ESHUTDOWN, GT_EFORK.
+/// call), GT_EDEADLK (in a callback that the clock runs), GT_ESHUTDOWN, GT_EFORK.
 /// Since: 0.2. Source: Go's synctest.Wait.
 ///
 /// # Safety

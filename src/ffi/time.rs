@@ -103,8 +103,8 @@ pub unsafe extern "C" fn gt_sched_after_func(
 /// costs nothing; it is evaluated when somebody looks.
 ///
 /// Such a timer takes gt_timer_stop, gt_timer_reset, gt_timer_recv, gt_timer_try_recv,
-/// gt_timer_fd, gt_timer_when, gt_timer_set_slack, gt_timer_id, gt_shutdown_timer and
-/// gt_timer_free; the calls that arm and stop timers with an f give GT_EINVAL.
+/// gt_timer_fd, gt_timer_when, gt_timer_status (0 while nobody waits), gt_timer_set_slack,
+/// gt_timer_id, gt_shutdown_timer and gt_timer_free; the calls that arm and stop timers with an f give GT_EINVAL.
 ///
 /// Ownership: the caller's, until gt_timer_free.
 /// Threads: any. Callback: yes.

@@ -1,25 +1,26 @@
 //! A bubble: the threads that join a virtual clock. When all of them are blocked, time
 //! goes on to the next deadline, and not before. Go's testing/synctest.
 
-use super::park::Waiter;
+use super::park::{Waited, Waiter};
 use super::sched::Sched;
 use super::tls;
-use crate::engine::MAX_WHEN;
+use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
 use crate::host::Kind;
-use crate::sync::{RawLock, rank};
+use crate::sync::{Backoff, RawLock, rank};
 use std::cell::Cell;
 
 pub(crate) struct Bubble {
     lock: RawLock,
     /// Threads that have joined. All of these: under `lock`.
     members: Cell<u32>,
-    /// Those of them that wait, and have not been woken.
+    /// Those of them that wait and have not been woken, and how many they are.
+    first: Cell<*const Waiter>,
     blocked: Cell<u32>,
     /// Who is in synctest_wait.
     waiting: Cell<*const Waiter>,
-    /// A thread is moving the clock.
-    driving: Cell<bool>,
+    /// Token of the thread that is moving the clock; 0: nobody.
+    driver: Cell<u64>,
 }
 
 // SAFETY: all is guarded by `lock`.
@@ -32,9 +33,10 @@ impl Bubble {
         Bubble {
             lock: RawLock::new(rank::BUBBLE),
             members: Cell::new(0),
+            first: Cell::new(std::ptr::null()),
             blocked: Cell::new(0),
             waiting: Cell::new(std::ptr::null()),
-            driving: Cell::new(false),
+            driver: Cell::new(0),
         }
     }
 
@@ -50,70 +52,117 @@ impl Bubble {
     /// In a fork child: only the calling thread is left.
     pub(super) fn forget_others(&self, s: &Sched) {
         self.members.set((tls::hot().bubble.get() == s.uid) as u32);
+        self.first.set(std::ptr::null());
         self.blocked.set(0);
         self.waiting.set(std::ptr::null());
-        self.driving.set(false);
+        self.driver.set(0);
     }
 
     fn all_blocked(&self) -> bool {
         self.blocked.get() == self.members.get()
     }
 
+    /// The lock is held.
+    fn add(&self, w: &Waiter) {
+        w.counted.set(true);
+        w.next_blocked.set(self.first.get());
+        self.first.set(w);
+        self.blocked.set(self.blocked.get() + 1);
+    }
+
+    /// The lock is held.
+    fn remove(&self, w: &Waiter) {
+        if !w.counted.replace(false) {
+            return;
+        }
+        self.blocked.set(self.blocked.get() - 1);
+        let mut link = &self.first;
+        // SAFETY: those in the list wait, and leave it under the lock before they go.
+        while let Some(at) = unsafe { link.get().as_ref() } {
+            if std::ptr::eq(at, w) {
+                link.set(w.next_blocked.get());
+                return;
+            }
+            link = &at.next_blocked;
+        }
+    }
+
     /// The calling thread, whose waiter others know by now, blocks. The last one to do so
-    /// moves the clock. False: nothing will ever wake it.
-    pub(super) fn block(&self, s: &Sched, w: &Waiter) -> bool {
+    /// moves the clock. If nothing will ever wake anybody, all are told.
+    pub(super) fn block(&self, s: &Sched, w: &Waiter) {
         self.lock.lock();
         if w.is_woken() {
-            self.lock.unlock();
-            return true;
-        }
-        w.counted.set(true);
-        self.blocked.set(self.blocked.get() + 1);
-        let alive = self.drive(s);
-        if !alive && !w.is_woken() {
-            w.counted.set(false);
-            self.blocked.set(self.blocked.get() - 1);
-            self.lock.unlock();
-            return false;
+            // as good as never blocked
+        } else if self.driver.get() == tls::my_token() {
+            // In a callback that it runs itself: while it waits here, nobody moves the clock.
+            w.set_deadlocked();
+        } else {
+            self.add(w);
+            self.drive(s);
         }
         self.lock.unlock();
-        true
     }
 
     /// Somebody wakes a waiter.
     pub(super) fn unblock(&self, w: &Waiter) {
         self.lock.lock();
-        if w.counted.replace(false) {
-            self.blocked.set(self.blocked.get() - 1);
-        }
+        self.remove(w);
         w.set_woken();
         self.lock.unlock();
     }
 
     /// While all are blocked: wakes who waits for just that, or moves the clock to the next
-    /// deadline. False: there is none. The lock is held before and after.
-    fn drive(&self, s: &Sched) -> bool {
-        if self.driving.get() {
-            return true; // a callback of the driver woke and blocked somebody: he looks again
+    /// deadline. If there is none, all are deadlocked. The lock is held before and after.
+    fn drive(&self, s: &Sched) {
+        if self.driver.get() != 0 {
+            return; // he looks again when his callback has ended
         }
+        let mut backoff = Backoff::new();
         while self.members.get() > 0 && self.all_blocked() {
+            // What is due at this instant comes first, then who waits for quiet, then time.
+            if self.run_as_driver(|| s.advance_to_next(s.now()).is_some()) {
+                continue;
+            }
             let waiting = self.waiting.replace(std::ptr::null());
-            self.driving.set(waiting.is_null());
-            self.lock.unlock();
-            let mut went_on = true;
-            if waiting.is_null() {
-                went_on = s.advance_to_next(MAX_WHEN).is_some();
-            } else {
+            if !waiting.is_null() {
+                self.lock.unlock();
                 // SAFETY: it waits, and was taken out of `waiting` under the lock.
                 unsafe { Waiter::wake(s, waiting) };
+                self.lock.lock();
+                continue;
             }
-            self.lock.lock();
-            self.driving.set(false);
-            if !went_on && self.all_blocked() && self.waiting.get().is_null() {
-                return false;
+            let quiet = self.run_as_driver(|| {
+                // Before the clock is looked at: a pass that ends later wakes whom it does.
+                let others = s.passes() > 0;
+                let went_on = s.advance_to_next(MAX_WHEN).is_some();
+                if !went_on && others {
+                    backoff.snooze(s.host()); // somebody outside runs timers: he may wake one
+                }
+                !went_on && !others
+            });
+            if quiet && self.all_blocked() && self.waiting.get().is_null() {
+                return self.give_up();
             }
         }
-        true
+    }
+
+    /// Runs `f`, which calls callbacks, without the lock, and nobody else drives meanwhile.
+    fn run_as_driver(&self, f: impl FnOnce() -> bool) -> bool {
+        self.driver.set(tls::my_token());
+        self.lock.unlock();
+        let result = f();
+        self.lock.lock();
+        self.driver.set(0);
+        result
+    }
+
+    /// No timer is left that could wake one of them: each wait ends.
+    fn give_up(&self) {
+        // SAFETY: as in `remove`.
+        while let Some(w) = unsafe { self.first.get().as_ref() } {
+            self.remove(w);
+            w.set_deadlocked();
+        }
     }
 
     /// gt_synctest_join.
@@ -154,15 +203,20 @@ impl Bubble {
         let w = Waiter::new();
         let mut busy = false;
         // A green thread is no member: the thread blocks.
-        w.block(s, &mut || {
+        let waited = w.block(s, &mut || {
             self.lock.lock();
+            // The driver would wait in his own callback.
             busy = !self.waiting.get().is_null();
-            if !busy {
+            if !busy && self.driver.get() != tls::my_token() {
                 self.waiting.set(&w);
             }
             self.lock.unlock();
             !busy
         });
-        if busy { Err(Error::Busy) } else { Ok(()) }
+        match waited {
+            _ if busy => Err(Error::Busy),
+            Waited::Woken => Ok(()),
+            Waited::Deadlock => Err(Error::Deadlk),
+        }
     }
 }

@@ -11,19 +11,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Somebody who waits; lives on his stack. Whoever wakes him does not touch it after.
 pub(crate) struct Waiter {
-    /// Threads only: 1 when woken.
+    /// Threads only: WOKEN, or DEADLOCKED and then perhaps still WOKEN.
     word: AtomicU32,
     /// The green thread; 0: a thread. Set before it can be found.
     context: Cell<usize>,
     /// A thread of the sched's bubble (see bubble.rs). Set before it can be found.
     member: Cell<bool>,
-    /// It counts as blocked. The bubble's lock.
+    /// It is in the bubble's list of those that are blocked, linked by this. The bubble's lock.
     pub(super) counted: Cell<bool>,
+    pub(super) next_blocked: Cell<*const Waiter>,
     /// For whoever keeps waiters in a queue, under his lock: the next one, and what is
     /// handed over with the wake.
     pub(crate) next: Cell<*const Waiter>,
     pub(crate) value: Cell<i64>,
 }
+
+const WOKEN: u32 = 1;
+const DEADLOCKED: u32 = 2;
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,7 @@ impl Waiter {
             context: Cell::new(0),
             member: Cell::new(false),
             counted: Cell::new(false),
+            next_blocked: Cell::new(std::ptr::null()),
             next: Cell::new(std::ptr::null()),
             value: Cell::new(0),
         }
@@ -101,27 +106,38 @@ impl Waiter {
         if !commit() {
             return Waited::Woken;
         }
-        if self.member.get() && !s.bubble.block(s, self) {
-            return Waited::Deadlock;
+        if self.member.get() {
+            s.bubble.block(s, self);
         }
-        self.wait_woken();
-        Waited::Woken
+        loop {
+            match self.word.load(Ordering::Acquire) {
+                0 => futex_wait(&self.word, 0, None),
+                WOKEN => return Waited::Woken,
+                _ => return Waited::Deadlock,
+            }
+        }
     }
 
-    /// A thread's wait for a wake that is on its way.
+    /// After Deadlock: waits for a wake that is on its way nevertheless.
     pub(crate) fn wait_woken(&self) {
         while !self.is_woken() {
-            futex_wait(&self.word, 0, None);
+            futex_wait(&self.word, DEADLOCKED, None);
         }
     }
 
     pub(super) fn is_woken(&self) -> bool {
-        self.word.load(Ordering::Acquire) != 0
+        self.word.load(Ordering::Acquire) == WOKEN
+    }
+
+    /// The bubble's lock is held.
+    pub(super) fn set_deadlocked(&self) {
+        self.word.store(DEADLOCKED, Ordering::Release);
+        futex_wake_all(&self.word);
     }
 
     pub(super) fn set_woken(&self) {
         // Release: what the waker did before is seen by who was woken.
-        self.word.store(1, Ordering::Release);
+        self.word.store(WOKEN, Ordering::Release);
     }
 
     /// Is it a thread that waits? Those are lost in a fork child.

@@ -94,7 +94,12 @@ impl Deadline {
             let next = until();
             let due = next <= now;
             self.handed_over.store(due as u32, Ordering::Relaxed);
-            self.set(if due { now + HAND_OVER } else { next }, || now, set);
+            let until = if due {
+                now.saturating_add(HAND_OVER)
+            } else {
+                next
+            };
+            self.set(until, || now, set);
         }
         self.lock.unlock();
     }
@@ -109,8 +114,10 @@ impl Deadline {
         set(until);
     }
 
-    /// The timerfd has gone off: was that for due timers that nobody served?
-    pub(crate) fn take_handed_over(&self) -> bool {
+    /// The timerfd has gone off: was that for due timers that nobody served? What it was
+    /// set to is forgotten; if that is what somebody has just set, he sets it once more.
+    pub(crate) fn gone_off(&self) -> bool {
+        self.armed.store(0, Ordering::Relaxed);
         self.handed_over.swap(0, Ordering::Relaxed) != 0
     }
 }

@@ -27,9 +27,12 @@ use std::thread::JoinHandle;
 pub(crate) struct RuntimeConfig {
     pub workers: usize,
     pub sched: Config,
-    /// The sched must be made as `sched` says: it is not the default.
-    pub custom: bool,
+    /// All that `sched` says, to be compared with how the sched was made. All zero: as it is.
+    pub how: How,
 }
+
+/// Words in which a configuration can be compared with another.
+pub(crate) type How = [usize; 24];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -43,6 +46,8 @@ struct State {
     phase: Phase,
     threads: Vec<JoinHandle<()>>,
     ps: Vec<&'static P>,
+    /// How the sched was made, if a start made it.
+    how: How,
 }
 
 struct Runtime {
@@ -55,6 +60,8 @@ struct Runtime {
     /// Workers that run.
     workers: AtomicUsize,
     stopping: AtomicBool,
+    /// How often this process became the child of a fork.
+    forks: AtomicUsize,
 }
 
 // SAFETY: `state` is guarded by `lock`.
@@ -66,11 +73,13 @@ static RT: Runtime = Runtime {
         phase: Phase::Stopped,
         threads: Vec::new(),
         ps: Vec::new(),
+        how: [0; 24],
     }),
     sched: AtomicPtr::new(std::ptr::null_mut()),
     poller: Poller::new(),
     workers: AtomicUsize::new(0),
     stopping: AtomicBool::new(false),
+    forks: AtomicUsize::new(0),
 };
 
 impl Runtime {
@@ -132,6 +141,7 @@ unsafe extern "C" fn wake_netpoller(_ctx: *mut c_void, _p: *mut c_void, _when: i
 
 fn before_call(now: i64) {
     if RT.workers.load(Ordering::Relaxed) > 1
+        && worker::is_worker()
         && let Some(s) = RT.made()
     {
         RT.poller.hand_over(s, now);
@@ -141,10 +151,16 @@ fn before_call(now: i64) {
 /// gt_runtime_start.
 pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     let s = RT.with(|state| {
-        if state.phase != Phase::Stopped || config.custom && RT.made().is_some() {
+        let made = RT.made().is_some();
+        if state.phase != Phase::Stopped
+            || made && ![state.how, How::default()].contains(&config.how)
+        {
             return Err(Error::Busy);
         }
         let s = make_sched(config.sched)?;
+        if !made {
+            state.how = config.how;
+        }
         RT.poller.open()?;
         state.phase = Phase::Changing;
         Ok(s)
@@ -222,6 +238,10 @@ fn register_for_fork() {
         netpoll::fork_lock();
         RT.poller.fork_lock();
     }
+    extern "C" fn child() {
+        RT.forks.fetch_add(1, Ordering::Relaxed);
+        parent();
+    }
     extern "C" fn parent() {
         RT.poller.fork_unlock();
         netpoll::fork_unlock();
@@ -232,7 +252,7 @@ fn register_for_fork() {
     ONCE.call_once(|| {
         procs::register_for_fork();
         // SAFETY: the handlers take and release locks of ours.
-        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(parent)) };
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });
 }
 

@@ -17,6 +17,7 @@ use crate::sync::{Guarded, RawLock, rank};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The modes, as bits.
 pub(crate) const READ: i32 = 1;
@@ -98,7 +99,13 @@ impl Pool {
                     sides: [side(), side()],
                 }),
             };
-            let desc = NonNull::from(Box::leak(Box::new(desc)));
+            // SAFETY: the layout of a Desc, which is not empty; it is written before it is used.
+            let desc = unsafe {
+                let p = std::alloc::alloc(std::alloc::Layout::new::<Desc>()).cast::<Desc>();
+                let p = NonNull::new(p).ok_or(Error::NoMem)?;
+                p.write(desc);
+                p
+            };
             all.push(desc);
             Ok(desc)
         })
@@ -107,6 +114,14 @@ impl Pool {
     fn give_back(&self, d: NonNull<Desc>) {
         self.with(|_, free| free.push(d)); // there is room for all
     }
+}
+
+/// How many are open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Are any open? A stale answer is that of a moment ago.
+pub(super) fn any_open() -> bool {
+    OPEN.load(Ordering::Relaxed) > 0
 }
 
 pub(super) fn fork_lock() {
@@ -204,6 +219,7 @@ pub(crate) fn open(fd: i32) -> Result<NonNull<Desc>> {
             _ => Error::NoMem,
         }
     })?;
+    OPEN.fetch_add(1, Ordering::Relaxed);
     Ok(desc)
 }
 
@@ -320,10 +336,14 @@ pub(crate) fn set_deadline(desc: &Desc, modes: i32, when: i64) -> Result<()> {
         let chosen = |n: usize| modes >> n & 1 != 0;
         let armed = when != 0 && when != MAX_WHEN && !passed;
         if armed {
-            // What may fail comes first. A timer that was armed and then is not wanted
-            // finds that its seq is not the side's.
+            // What may fail comes first.
             for n in (0..2).filter(|&n| chosen(n)) {
-                i.arm_deadline(s, desc, n, when, &mut wakes[n])?;
+                if let Err(e) = i.arm_deadline(s, desc, n, when, 1, &mut wakes[n]) {
+                    if n == 1 && chosen(0) {
+                        i.restore_deadline(s, desc, 0, &mut wakes[0]);
+                    }
+                    return Err(e);
+                }
             }
         }
         let mut waiters = [None; 2];
@@ -348,13 +368,14 @@ pub(crate) fn set_deadline(desc: &Desc, modes: i32, when: i64) -> Result<()> {
 }
 
 impl Inner {
-    /// Arms the deadline's timer with the number that the side is about to have.
+    /// Arms the deadline's timer; with `next` 1 with the number that the side is about to have.
     fn arm_deadline<'a>(
         &mut self,
         s: &'a Sched,
         desc: &Desc,
         n: usize,
         when: i64,
+        next: usize,
         wake: &mut Wake<'a>,
     ) -> Result<()> {
         let f: Func = [read_deadline as Func, write_deadline][n];
@@ -365,10 +386,23 @@ impl Inner {
             None => *side.timer.insert(s.timer_new(f, arg, None, 0)?),
         };
         let arm = Arm {
-            set: Some((f, arg, side.seq.wrapping_add(1))),
+            set: Some((f, arg, side.seq.wrapping_add(next))),
             ..Arm::at(when, 0)
         };
         modtimer_quietly(s, t, None, None, &arm, wake).map(|_| ())
+    }
+}
+
+impl Inner {
+    /// The deadline's timer was armed anew, and shall not have been. It is in a heap, so that
+    /// cannot fail.
+    fn restore_deadline<'a>(&mut self, s: &'a Sched, desc: &Desc, n: usize, wake: &mut Wake<'a>) {
+        let when = self.sides[n].deadline;
+        if when > 0 && when != MAX_WHEN {
+            let _ = self.arm_deadline(s, desc, n, when, 0, wake);
+        } else if let Some(t) = self.sides[n].timer {
+            let _ = deltimer(s, t, None);
+        }
     }
 }
 
@@ -394,6 +428,7 @@ pub(crate) fn close(desc: &Desc) -> Result<()> {
     for t in timers.into_iter().flatten() {
         let _ = timer_free(s, t, None);
     }
+    OPEN.fetch_sub(1, Ordering::Relaxed);
     wake_all(s, waiters);
     POOL.give_back(NonNull::from(desc));
     Ok(())

@@ -129,9 +129,9 @@ impl Poller {
         unsafe { libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &its, std::ptr::null_mut()) };
     }
 
-    /// Waits for what comes first. Calls `ready` with the address and the event bits of
+    /// Waits for what comes first, or only looks what has come. Calls `ready` with the address and the event bits of
     /// each descriptor that is. True: it was woken by a deadline that hand_over had set.
-    pub(super) fn wait(&self, mut ready: impl FnMut(u64, u32)) -> bool {
+    pub(super) fn wait(&self, block: bool, mut ready: impl FnMut(u64, u32)) -> bool {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         // SAFETY: the array is as long as is said.
         let n = unsafe {
@@ -139,13 +139,13 @@ impl Poller {
                 self.epoll.load(Ordering::Relaxed),
                 events.as_mut_ptr(),
                 EVENTS as i32,
-                -1,
+                -(block as i32),
             )
         };
         let mut overdue = false;
         for e in events.iter().take(n.max(0) as usize) {
             match e.u64 {
-                TIMER => overdue = self.deadline.take_handed_over(),
+                TIMER => overdue = self.deadline.gone_off(),
                 STOP => {}
                 address => ready(address, e.events),
             }

@@ -56,20 +56,24 @@ fn without_signals<R>(f: impl FnOnce() -> R) -> R {
 
 fn run(s: &'static Sched, p: &'static P) {
     IS_WORKER.with(|w| w.set(true));
+    let born = RT.forks.load(Ordering::Relaxed);
     let _ = acquirep(p);
     while !RT.stopping.load(Ordering::Acquire) {
         let own = check_timers(s, p, 0);
         let others = check_others(s, Some(p), own.now);
-        if own.ran + others.ran > 0 {
-            continue; // they may have taken long, and armed more
+        if RT.forks.load(Ordering::Relaxed) != born {
+            return; // a callback has forked, and this is the child: nothing here is ours
         }
+        let busy = own.ran + others.ran > 0;
         // Publishes until when we sleep, from what is armed now. What is armed for an
         // earlier time after that comes to the same place.
-        if RT.poller.arm(s) <= own.now {
-            continue;
-        }
-        if RT.poller.wait(netpoll::ready) {
-            s.block().add(Counter::Overdue, 1);
+        if !busy && RT.poller.arm(s) > own.now {
+            if RT.poller.wait(true, netpoll::ready) {
+                s.block().add(Counter::Overdue, 1);
+            }
+        } else if netpoll::any_open() {
+            // There is more to do; but who waits for a descriptor is not left waiting.
+            RT.poller.wait(false, netpoll::ready);
         }
     }
     let _ = releasep();

@@ -48,6 +48,8 @@ pub(super) struct Inner {
     last: *const Waiter,
     /// The receivers, and the descriptor: while there are any, the alarm is armed.
     pub(super) blocked: u32,
+    /// The alarm could not be armed, for want of memory: whoever looks next tries again.
+    unarmed: bool,
     /// The descriptor; -1: none. And whether it is readable.
     fd: i32,
     readable: bool,
@@ -140,10 +142,6 @@ impl Inner {
         self.when != 0 || self.value != 0
     }
 
-    pub(super) fn when(&self) -> i64 {
-        self.when
-    }
-
     fn t(&self) -> TimerRef {
         match self.t {
             Some(t) => t,
@@ -153,7 +151,7 @@ impl Inner {
 
     /// Arms the alarm for `when`, if anybody waits. On failure nothing has changed.
     pub(super) fn set_alarm<'a>(
-        &self,
+        &mut self,
         s: &'a Sched,
         when: i64,
         woken: &mut Woken<'a>,
@@ -163,7 +161,28 @@ impl Inner {
         } else if self.blocked == 0 {
             let _ = deltimer(s, self.t(), None);
         }
+        self.unarmed = false;
         Ok(())
+    }
+
+    /// After a receiver has come: the first one arms the alarm.
+    pub(super) fn arm_for_receiver<'a>(
+        &mut self,
+        s: &'a Sched,
+        woken: &mut Woken<'a>,
+    ) -> Result<()> {
+        if self.blocked == 1 || self.unarmed {
+            self.set_alarm(s, self.when, woken)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// If the alarm could not be armed, tries again.
+    pub(super) fn mend_alarm<'a>(&mut self, s: &'a Sched, woken: &mut Woken<'a>) {
+        if self.unarmed {
+            let _ = self.set_alarm(s, self.when, woken);
+        }
     }
 
     /// Go's maybeRunChan, sendTime and the receiver's side: if the time has come, there is
@@ -243,19 +262,17 @@ impl Inner {
 
     /// Takes waiters off the queue. Returns how many.
     pub(super) fn remove(&mut self, mut which: impl FnMut(&Waiter) -> bool) -> u32 {
-        let mut kept = Vec::new();
         let mut removed = 0;
-        while let Some(w) = self.pop() {
+        let receivers = self.blocked - (self.fd >= 0) as u32;
+        for _ in 0..receivers {
+            let Some(w) = self.pop() else { break };
             // SAFETY: as above.
-            if which(unsafe { w.as_ref() }) {
+            let w = unsafe { w.as_ref() };
+            if which(w) {
                 removed += 1;
             } else {
-                kept.push(w);
+                self.push(w); // all go round once, and keep their order
             }
-        }
-        for w in kept {
-            // SAFETY: as above.
-            self.push(unsafe { w.as_ref() });
         }
         removed
     }
@@ -357,6 +374,7 @@ pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<Ti
             first: std::ptr::null(),
             last: std::ptr::null(),
             blocked: 0,
+            unarmed: false,
             fd: -1,
             readable: false,
             gone: None,
@@ -394,6 +412,7 @@ unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
         i.settle(s, &mut woken);
         if i.set_alarm(s, i.when, &mut woken).is_err() {
             // Nothing would wake them any more: so they are told.
+            i.unarmed = true;
             i.dismiss(Error::NoMem, &mut woken);
         }
     });
@@ -462,10 +481,14 @@ pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
 
 /// When it fires next; 0: it is stopped, or has fired.
 pub(crate) fn chan_when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
-    lookup(s, t, id)?.with(s, |i| {
+    let mut woken = Woken::default();
+    let when = lookup(s, t, id)?.with(s, |i| {
         i.alive()?;
+        i.settle(s, &mut woken);
         Ok(i.when)
-    })
+    });
+    woken.call(s);
+    when
 }
 
 /// gt_timer_free of a channel timer: those who receive get GT_ESTALE.

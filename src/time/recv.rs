@@ -31,9 +31,8 @@ pub(crate) fn recv(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
             if value != 0 {
                 return now_or_never.set(Some(Ok(value)));
             }
-            let first = i.blocked == 0;
             i.push(&w);
-            if first && let Err(e) = i.set_alarm(s, i.when(), &mut woken) {
+            if let Err(e) = i.arm_for_receiver(s, &mut woken) {
                 i.remove(|x| std::ptr::eq(x, &w));
                 return now_or_never.set(Some(Err(e)));
             }
@@ -80,6 +79,7 @@ pub(crate) fn try_recv(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let taken = lookup(s, t, id)?.with(s, |i| {
         i.alive()?;
         i.settle(s, &mut woken);
+        i.mend_alarm(s, &mut woken);
         Ok((i.take(s), i.once))
     });
     woken.call(s);

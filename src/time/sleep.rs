@@ -46,12 +46,16 @@ pub(crate) fn sleep(s: &Sched, d: i64) -> Result<()> {
         }
         Waited::Woken
     };
+    let mut stopped = false;
     if let Some(t) = timer.get() {
-        let _ = timer_free(s, t, None);
+        stopped = timer_free(s, t, None) == Ok(true);
+        if waited == Waited::Deadlock && !stopped {
+            w.wait_woken(); // its timer was taken already, by somebody outside the bubble
+        }
     }
     match failed.get() {
         Some(e) => Err(e),
-        None if waited == Waited::Deadlock => Err(Error::Deadlk),
+        None if stopped => Err(Error::Deadlk),
         None => Ok(()),
     }
 }
