@@ -135,8 +135,9 @@ $(B)/examples/%: examples/%.c $$(wildcard examples/$$*/*.c examples/$$*/*.h) inc
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude -Iexamples/$* $(filter %.c,$^) -o $@ $(LINK_LIB)
 
-demo: $(B)/examples/demo ## build and run the demo: a million timers on all cores, about 10 s
+demo: $(B)/examples/demo $(B)/examples/server ## a million timers on all cores, then a server of green threads: 20 s
 	@$(B)/examples/demo $(DEMO)
+	@$(B)/examples/server $(SERVER)
 
 $(B)/bench/bench: $(sort $(wildcard bench/*.c bench/*.h)) include/gotimer.h $(LIB)
 	$(need_cc)
@@ -188,8 +189,9 @@ check-readme: $(LIB)
 	@CC="$(CC)" sh ctests/readme.sh
 
 check-examples: $(EXAMPLES)
-	@set -e; for e in $(filter-out %/demo,$(EXAMPLES)); do echo "$$e"; $$e; done
+	@set -e; for e in $(filter-out %/demo %/server,$(EXAMPLES)); do echo "$$e"; $$e; done
 	@echo "$(B)/examples/demo 2 100000"; $(B)/examples/demo 2 100000
+	@echo "$(B)/examples/server 2 200"; $(B)/examples/server 2 200
 
 check-install: $(LIB)
 	@MAKE="$(MAKE)" CC="$(CC)" STATIC_LIBS="$(STATIC_LIBS)" sh ctests/install.sh $(VERSION) $(SOMAJOR)
