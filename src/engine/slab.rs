@@ -7,7 +7,7 @@
 use super::timer::{FREED, Func, HAS_DROP, Timer, TimerRef};
 use super::{ArgRef, DropFn};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{HUGE, Host};
 use crate::sync::{RawLock, rank};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -27,11 +27,28 @@ struct Chunk {
     /// The sched, for handles. Never changes.
     owner: *const c_void,
     no: u32,
-    _pad: [u32; 13],
+    /// Whose memory it is: see `Part`. Never changes.
+    part: Part,
+    _pad: [u32; 12],
     /// 0: never used. Then 1, and raised, under the timer's lock, when it is freed.
     generations: [AtomicU32; SLOTS],
     timers: [Timer; SLOTS],
 }
+
+/// Chunks are allocated one by one at first, then many at a time, in an arena that a huge
+/// page can back: timers are touched at random, and each touch of a small page may miss the
+/// TLB.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u32)]
+enum Part {
+    Alone = 0,
+    /// The first one of an arena: with it, the last to go, goes the arena.
+    First = 1,
+    Other = 2,
+}
+
+/// So many chunks are allocated one by one.
+const ALONE: u32 = 8;
 
 #[cfg(not(gt_loom))]
 const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
@@ -62,6 +79,9 @@ struct Inner {
     /// Chunks made, and slots of the last one that were ever used.
     chunks: u32,
     used: usize,
+    /// What is left of the last arena.
+    arena: Option<NonNull<u8>>,
+    arena_left: usize,
     /// Timers that are not free.
     in_use: u64,
 }
@@ -79,6 +99,8 @@ impl Slab {
                 free: 0,
                 chunks: 0,
                 used: SLOTS,
+                arena: None,
+                arena_left: 0,
                 in_use: 0,
             }),
             number: 0,
@@ -199,19 +221,13 @@ impl Slab {
         } else {
             table
         };
-        let p = host
-            .alloc(CHUNK_BYTES, CHUNK_BYTES)
-            .ok_or(Error::NoMem)?
-            .cast::<Chunk>();
-        if !(p.as_ptr() as usize).is_multiple_of(CHUNK_BYTES) {
-            host.throw("gotimer: the alloc hook returned memory that is not aligned as asked");
-        }
-        // SAFETY: fresh memory of a chunk's size. All zero is a valid chunk: its timers
-        // are Removed with no references.
+        let (p, part) = Self::chunk_memory(inner, host)?;
+        // SAFETY: zeroed memory of a chunk's size, which is a valid chunk: its timers are
+        // Removed with no references.
         unsafe {
-            p.write_bytes(0, 1);
             (*p.as_ptr()).owner = owner;
             (*p.as_ptr()).no = inner.chunks;
+            (*p.as_ptr()).part = part;
         }
         #[cfg(feature = "checked")]
         checked::add(p.as_ptr() as usize);
@@ -219,6 +235,33 @@ impl Slab {
         unsafe { (*table)[no % L2].store(p.as_ptr(), Ordering::Release) };
         inner.chunks += 1;
         Ok(())
+    }
+
+    /// Zeroed memory for a chunk.
+    fn chunk_memory(inner: &mut Inner, host: &Host) -> Result<(NonNull<Chunk>, Part)> {
+        let mut part = Part::Other;
+        if inner.arena.is_none()
+            && inner.chunks >= ALONE
+            && let Some(arena) = host.alloc_huge()
+        {
+            inner.arena = Some(arena);
+            inner.arena_left = HUGE;
+            part = Part::First;
+        }
+        if let Some(p) = inner.arena {
+            inner.arena_left -= CHUNK_BYTES;
+            // SAFETY: a chunk is left before the arena's end.
+            let rest = unsafe { p.add(CHUNK_BYTES) };
+            inner.arena = (inner.arena_left > 0).then_some(rest);
+            return Ok((p.cast(), part));
+        }
+        let p = host.alloc(CHUNK_BYTES, CHUNK_BYTES).ok_or(Error::NoMem)?;
+        if !(p.as_ptr() as usize).is_multiple_of(CHUNK_BYTES) {
+            host.throw("gotimer: the alloc hook returned memory that is not aligned as asked");
+        }
+        // SAFETY: as large as was asked for.
+        unsafe { p.write_bytes(0, CHUNK_BYTES) };
+        Ok((p.cast(), Part::Alone))
     }
 
     fn chunk(&self, no: u32) -> Option<&Chunk> {
@@ -284,17 +327,23 @@ impl Slab {
         if self.number != 0 {
             OWNERS[self.number as usize].store(std::ptr::null_mut(), Ordering::Release);
         }
-        for table in &mut self.tables {
+        // From the last one to the first: see Part.
+        for table in self.tables.iter_mut().rev() {
             let Some(table) = NonNull::new(*table.get_mut()) else {
                 continue;
             };
             // SAFETY: tables hold valid chunks or null; both came from host.alloc.
             unsafe {
-                for chunk in table.as_ref() {
-                    if let Some(p) = NonNull::new(chunk.load(Ordering::Relaxed)) {
-                        #[cfg(feature = "checked")]
-                        checked::remove(p.as_ptr() as usize);
-                        host.free(p.cast(), CHUNK_BYTES, CHUNK_BYTES);
+                for chunk in table.as_ref().iter().rev() {
+                    let Some(p) = NonNull::new(chunk.load(Ordering::Relaxed)) else {
+                        continue;
+                    };
+                    #[cfg(feature = "checked")]
+                    checked::remove(p.as_ptr() as usize);
+                    match p.as_ref().part {
+                        Part::Alone => host.free(p.cast(), CHUNK_BYTES, CHUNK_BYTES),
+                        Part::First => host.unreserve(p.cast(), HUGE, HUGE),
+                        Part::Other => {}
                     }
                 }
                 host.free(table.cast(), size_of::<Table>(), align_of::<Table>());

@@ -49,6 +49,9 @@ impl Default for Hooks {
     }
 }
 
+/// The size of a huge page.
+pub(crate) const HUGE: usize = 2 << 20;
+
 /// The host of one sched.
 pub(crate) struct Host {
     hooks: Hooks,
@@ -198,6 +201,32 @@ impl Host {
             Some(f) => unsafe { f(self.hooks.ctx, p.as_ptr().cast(), size, align) },
             // SAFETY: without an alloc hook it came from posix_memalign.
             None => unsafe { libc::free(p.as_ptr().cast()) },
+        }
+    }
+
+    /// Zeroed memory of HUGE bytes, aligned to that, which the kernel may back with one huge
+    /// page. `None`: the host has its own allocator, or there is none.
+    pub(crate) fn alloc_huge(&self) -> Option<std::ptr::NonNull<u8>> {
+        let p = self.reserve(2 * HUGE)?;
+        let skip = p.as_ptr().align_offset(HUGE);
+        // SAFETY: the range has room for HUGE aligned bytes; what is before and behind them
+        // goes back at once.
+        unsafe {
+            let at = p.as_ptr().add(skip);
+            if skip > 0 {
+                libc::munmap(p.as_ptr().cast(), skip);
+            }
+            if skip < HUGE {
+                libc::munmap(at.add(HUGE).cast(), HUGE - skip);
+            }
+            let at = std::ptr::NonNull::new(at)?;
+            libc::madvise(at.as_ptr().cast(), HUGE, libc::MADV_HUGEPAGE);
+            if self.commit(at, 0, HUGE) {
+                Some(at)
+            } else {
+                self.unreserve(at, HUGE, 0);
+                None
+            }
         }
     }
 

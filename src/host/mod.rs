@@ -6,4 +6,4 @@ mod clock;
 mod hooks;
 
 pub(crate) use clock::{Clock, Kind, VIRTUAL_EPOCH};
-pub(crate) use hooks::{Hooks, Host};
+pub(crate) use hooks::{HUGE, Hooks, Host};
