@@ -44,7 +44,7 @@ need_valgrind = $(call need,valgrind,the memory checker,Debian: apt-get install 
 need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolchain install nightly --profile minimal)
 
 # The steps of `make check`, in order.
-CHECKS  := fmt clippy cargo header ctests public gomap readme examples install bench
+CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readme examples install bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -184,6 +184,9 @@ check-public: $(LIB)
 
 check-gomap:
 	@sh ctests/gomap.sh
+
+check-gotests:
+	@sh ctests/gotests.sh
 
 check-readme: $(LIB)
 	@CC="$(CC)" sh ctests/readme.sh

@@ -1,14 +1,10 @@
 /* A bug of gt_deltimer_sync_id that there has been: a window of a few instructions, which a thread
  * is brought into step by step. Only for processors of the x86-64 kind, which can be told to
  * raise a signal after each instruction. The other bugs are in again_engine.c and again_ps.c. */
-#include "rules.h"
+#include "steps.h"
 
-#if defined(__x86_64__)
+#if STEPS
 
-#include <signal.h>
-#include <ucontext.h>
-
-#define TRAP_FLAG 0x100
 #define MOST_STEPS 300
 
 static struct {
@@ -22,25 +18,14 @@ static struct {
 static _Thread_local volatile int steps;
 static _Thread_local volatile int armed;
 
-static void go_by_steps(void)
-{
-    __asm__ volatile("lea -128(%%rsp), %%rsp\n\t"
-                     "pushfq\n\t"
-                     "orq %0, (%%rsp)\n\t"
-                     "popfq\n\t"
-                     "lea 128(%%rsp), %%rsp" ::"i"(TRAP_FLAG) : "memory", "cc");
-}
-
 static void on_step(int sig, siginfo_t *info, void *context)
 {
-    ucontext_t *uc = context;
-
     (void)sig;
     (void)info;
     between.traps++;
     if (--steps > 0)
         return;
-    uc->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+    end_of_steps(context);
     between.stopped = between.started;
     if (pins() == 0)                                           /* else it may have the timer locked */
         while (between.freed < between.started) {}
@@ -101,17 +86,13 @@ static void *wait_by_id(void *arg)
  * and the call returns while f runs. The waiter is stopped after 1, 2, 3 ... instructions. */
 TEST(again_sync_by_id_while_f_frees_its_timer, 30)
 {
-    struct sigaction sa;
     struct hooks h;
     pthread_t waiter;
     gt_p *p;
 
     if (!freeze_works())
         return;
-    memset(&sa, 0, sizeof sa);
-    sa.sa_sigaction = on_step;
-    sa.sa_flags = SA_SIGINFO;
-    CHECK_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
+    on_steps(on_step);
     steps = 1;
     go_by_steps();
     if (between.traps == 0)

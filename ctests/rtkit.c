@@ -180,6 +180,24 @@ int waiter_join(struct waiter *w)
     return w->result;
 }
 
+/* ---- tools that look over our shoulder ---- */
+
+int threads_are_ours(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    return 0;
+#else
+    return 1;
+#endif
+}
+
+void settle_for_fork(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    sleep_ms(200);
+#endif
+}
+
 /* ---- what the process holds ---- */
 
 static int entries(const char *dir)

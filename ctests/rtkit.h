@@ -61,6 +61,14 @@ int waiter_blocked(struct waiter *w);
 /* Waits for the thread's end; returns its result. */
 int waiter_join(struct waiter *w);
 
+/* 0 under ThreadSanitizer, which has a thread of its own, and whose fork children may not start
+ * threads. What depends on that returns at once then; the other builds run it. */
+int threads_are_ours(void);
+
+/* Called before a fork whose child uses malloc: an allocator that does not take care of fork, as
+ * that of AddressSanitizer, must be at rest. */
+void settle_for_fork(void);
+
 /* Of this process, from /proc: threads, open descriptors, voluntary context switches of all
  * threads. -1 where /proc does not tell. */
 int task_count(void);

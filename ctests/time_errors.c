@@ -375,6 +375,7 @@ TEST(time_errors_fork_child_is_told, 30)
     rt_start(2);
     f.pd = gt_netpoll_open(f.pipe[0]);
     CHECK(f.pd != NULL);
+    settle_for_fork();
     status = run_child(child_is_told, &f, out, sizeof out);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);

@@ -7,6 +7,7 @@ mod counters;
 mod heap;
 #[cfg(all(test, not(gt_loom)))]
 mod heap_test;
+mod lifetime;
 mod modtimer;
 mod run;
 mod slab;
@@ -18,10 +19,12 @@ mod verify;
 pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, FORKING, Histogram};
+pub(crate) use lifetime::{
+    arg_of_func, detach, disown_arg, release_node, shutdown_timer, stop_for_good, timer_free,
+    timer_status, timer_when, with_arg,
+};
 pub(crate) use modtimer::{
-    Arm, Wake, arg_of_func, deltimer, detach, disown_arg, modtimer, modtimer_quietly, rearm,
-    release_node, set_slack, shutdown_timer, stop_for_good, stop_heaped, timer_free, timer_status,
-    timer_when, with_arg,
+    Arm, Wake, deltimer, modtimer, modtimer_quietly, rearm, set_slack, stop_heaped,
 };
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,

@@ -327,7 +327,7 @@ fn end_detached<S: Procs>(s: &S, t: TimerRef) {
     if left > 1 || l.state != State::Removed {
         return l.put_back();
     }
-    let boxed = super::modtimer::take_box(&mut l);
+    let boxed = super::lifetime::take_box(&mut l);
     l.set(FREED);
     s.raise_generation(t);
     l.unlock(State::Removed);

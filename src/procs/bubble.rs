@@ -125,10 +125,12 @@ impl Bubble {
             }
             let waiting = self.waiting.replace(std::ptr::null());
             if !waiting.is_null() {
-                self.lock.unlock();
-                // SAFETY: it waits, and was taken out of `waiting` under the lock.
-                unsafe { Waiter::wake(s, waiting) };
-                self.lock.lock();
+                // As the driver: until it is woken, it looks as if all were blocked.
+                self.run_as_driver(|| {
+                    // SAFETY: it waits, and was taken out of `waiting` under the lock.
+                    unsafe { Waiter::wake(s, waiting) };
+                    true
+                });
                 continue;
             }
             let quiet = self.run_as_driver(|| {

@@ -11,6 +11,7 @@ mod park;
 mod registry;
 mod sched;
 mod tls;
+mod virtual_time;
 mod wait;
 
 pub(crate) use adopt::adopt_timers;
