@@ -4,6 +4,7 @@
 mod adjust;
 mod argbox;
 mod counters;
+pub(crate) mod fast;
 mod heap;
 #[cfg(all(test, not(gt_loom)))]
 mod heap_test;
@@ -23,9 +24,7 @@ pub(crate) use lifetime::{
     arg_of_func, detach, disown_arg, release_node, shutdown_timer, stop_for_good, timer_free,
     timer_status, timer_when, with_arg,
 };
-pub(crate) use modtimer::{
-    Arm, Wake, deltimer, modtimer, modtimer_quietly, rearm, set_slack, stop_heaped,
-};
+pub(crate) use modtimer::{Arm, Wake, deltimer, modtimer, modtimer_quietly, set_slack};
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,
 };

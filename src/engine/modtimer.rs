@@ -74,35 +74,6 @@ impl Wake<'_> {
     }
 }
 
-/// The commonest case of modtimer, with as few instructions as can be: the timer is in a
-/// heap, nothing of it changes but its time, and nobody else works on it. `None`: it is
-/// not that case, and nothing was done.
-#[inline(always)]
-pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
-    let mut l = t.try_lock_heaped(s.host(), FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN)?;
-    if arm.period != l.period
-        || arm.set.is_some_and(|set| changes(&l, set))
-        || arm.add && l.when != 0
-    {
-        l.put_back();
-        return None;
-    }
-    let tm = s.timers(l.p());
-    let block = s.leaf_block();
-    let pending = l.when != 0;
-    l.when = arm.when;
-    if pending {
-        block.add(Counter::Rearmed, 1);
-    } else {
-        block.add(Counter::Armed, 1);
-        tm.sub_deleted();
-    }
-    let mut wake = Wake::default();
-    unlock_modified(l, tm, &mut wake);
-    wake.call(s);
-    Some(pending)
-}
-
 /// modtimer for one who holds a lock that comes before the Ps': he calls `wake` when he
 /// has let it go.
 #[inline(always)]
@@ -206,7 +177,7 @@ fn check_arm<S: Procs>(
 
 /// Would this f, arg and seq change anything?
 #[inline(always)]
-fn changes(l: &Locked<'_>, (f, arg, seq): (Func, *mut c_void, usize)) -> bool {
+pub(super) fn changes(l: &Locked<'_>, (f, arg, seq): (Func, *mut c_void, usize)) -> bool {
     l.has(HAS_DROP)
         || l.arg != arg
         || l.seq != seq
@@ -408,26 +379,6 @@ pub(super) fn stopped_state(l: &Locked<'_>) -> State {
     } else {
         State::Modified
     }
-}
-
-/// The commonest case of deltimer by handle, as rearm is of modtimer.
-#[inline(always)]
-pub(crate) fn stop_heaped<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
-    let mut l = t.try_lock_heaped(s.host(), FREED | DETACHED | CHAN)?;
-    if l.when == 0 {
-        l.put_back();
-        return Some(false);
-    }
-    let tm = s.timers(l.p());
-    l.when = 0;
-    l.set_stamp(0);
-    tm.add_deleted();
-    s.leaf_block().add(Counter::Stopped, 1);
-    l.unlock(State::Modified);
-    if tm.owes_sweep() {
-        sweep_over_bound(s, tm);
-    }
-    Some(true)
 }
 
 /// Go's deltimer. True: it stopped a pending arming.

@@ -165,7 +165,8 @@ impl Timer {
         self.status.load(Ordering::Relaxed)
     }
 
-    /// Locks the timer if it is in a heap, nobody holds it, and it has no flag of `none_of`.
+    /// Locks the timer if it is in a heap, nobody holds it, it has no flag of `none_of`, and the
+    /// host does not want to be told.
     #[inline(always)]
     pub(crate) fn try_lock_heaped<'a>(
         &'a self,
@@ -175,17 +176,15 @@ impl Timer {
         let word = self.status.load(Ordering::Relaxed);
         let state = word & STATE;
         let heaped = state == State::Waiting as u32 || state == State::Modified as u32;
-        if !heaped || word & none_of != 0 {
+        if !heaped || word & none_of != 0 || host.pins() {
             return None;
         }
-        host.acquirem();
         let locked = word & !PRIOR | State::Locked as u32 | state << PRIOR_SHIFT;
         let taken = self
             .status
             .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
             .is_ok();
         if !taken {
-            host.releasem();
             return None;
         }
         rank::enter(rank::TIMER);

@@ -246,16 +246,24 @@ impl Timers {
     /// not cleared yet, he reads that the timer is Locked, or what came after.
     #[inline(always)]
     pub(crate) fn update_timer_modified_earliest(&self, when: i64) -> bool {
+        self.is_earliest(when) && self.lower_modified_earliest(when)
+    }
+
+    /// Would update_timer_modified_earliest have something to do? The caller holds the lock of
+    /// a timer of this P; a "no" is as good as its own.
+    #[inline(always)]
+    pub(crate) fn is_earliest(&self, when: i64) -> bool {
         sc_fence();
         let old = self
             .published
             .timer_modified_earliest
             .load(Ordering::SeqCst);
-        (old == 0 || when < old) && self.lower_modified_earliest(when, old)
+        (old == 0) | (when < old)
     }
 
-    fn lower_modified_earliest(&self, when: i64, mut old: i64) -> bool {
+    fn lower_modified_earliest(&self, when: i64) -> bool {
         let earliest = &self.published.timer_modified_earliest;
+        let mut old = earliest.load(Ordering::Relaxed);
         while old == 0 || when < old {
             match earliest.compare_exchange_weak(old, when, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,

@@ -1,8 +1,8 @@
 //! gt_timer_*, gt_addtimer and its kin, by handle.
 
 use super::handle::{
-    any_timer, call, call_ptr, func_timer, gt_p, gt_sched, gt_timer, live_p, sched, timer,
-    timer_handle,
+    any_timer, call, call_ptr, fast_timer, func_timer, gt_p, gt_sched, gt_timer, live_p, sched,
+    timer, timer_handle,
 };
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
@@ -70,13 +70,24 @@ pub(super) fn arm_with(
     })
 }
 
-/// modtimer by handle: the commonest case first.
+/// # Safety
+/// As for `any_timer`.
 #[inline(always)]
-fn modtimer(s: &Sched, t: TimerRef, arm: &Arm) -> Result<bool> {
-    match engine::rearm(s, t, arm) {
-        Some(pending) => Ok(pending),
-        None => engine::modtimer(s, t, None, None, arm),
-    }
+unsafe fn fast_rearm(t: *mut gt_timer, arm: &Result<Arm>) -> Option<bool> {
+    let arm = arm.as_ref().ok()?;
+    // SAFETY: the caller's promise.
+    let (t, s) = unsafe { fast_timer(t) }?;
+    engine::fast::rearm(s, t, arm)
+}
+
+/// modtimer by handle, when fast::rearm has left it to us.
+#[cold]
+#[inline(never)]
+fn modtimer_by(t: Result<(TimerRef, &Sched)>, arm: Result<Arm>) -> c_int {
+    call(|| {
+        let (t, s) = t?;
+        engine::modtimer(s, t, None, None, &arm?)
+    })
 }
 
 /// The P that a call names, which must be of the timer's sched.
@@ -154,11 +165,13 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let (t, s) = unsafe { func_timer(t) }?;
-        modtimer(s, t, &arm(when, period, true)?)
-    })
+    let arm = arm(when, period, true);
+    // SAFETY: the caller's promise.
+    match unsafe { fast_rearm(t, &arm) } {
+        Some(pending) => pending as c_int,
+        // SAFETY: as above.
+        None => modtimer_by(unsafe { func_timer(t) }, arm),
+    }
 }
 
 /// Arms a timer, armed or not, with new f, arg and seq. If it is in a heap it stays
@@ -181,12 +194,13 @@ pub unsafe extern "C" fn gt_modtimer(
     arg: *mut c_void,
     seq: uintptr_t,
 ) -> c_int {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let (t, s) = unsafe { func_timer(t) }?;
-        let arm = arm_with(when, period, f, arg, seq)?;
-        modtimer(s, t, &arm)
-    })
+    let arm = arm_with(when, period, f, arg, seq);
+    // SAFETY: the caller's promise.
+    match unsafe { fast_rearm(t, &arm) } {
+        Some(pending) => pending as c_int,
+        // SAFETY: as above.
+        None => modtimer_by(unsafe { func_timer(t) }, arm),
+    }
 }
 
 /// Arms a timer, armed or not, keeping f, arg and seq.
@@ -201,12 +215,13 @@ pub unsafe extern "C" fn gt_modtimer(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let (t, s) = unsafe { func_timer(t) }?;
-        let arm = arm(when, period, false)?;
-        modtimer(s, t, &arm)
-    })
+    let arm = arm(when, period, false);
+    // SAFETY: the caller's promise.
+    match unsafe { fast_rearm(t, &arm) } {
+        Some(pending) => pending as c_int,
+        // SAFETY: as above.
+        None => modtimer_by(unsafe { func_timer(t) }, arm),
+    }
 }
 
 /// gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a
@@ -298,14 +313,15 @@ pub unsafe extern "C" fn gt_resettimer_on(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let (t, s) = unsafe { func_timer(t) }?;
-        match engine::stop_heaped(s, t) {
-            Some(stopped) => Ok(stopped),
-            None => engine::deltimer(s, t, None),
-        }
-    })
+    // SAFETY: the caller's promise.
+    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::stop(s, t)) {
+        Some(stopped) => stopped as c_int,
+        // SAFETY: as above.
+        None => call(|| {
+            let (t, s) = unsafe { func_timer(t) }?;
+            engine::deltimer(s, t, None)
+        }),
+    }
 }
 
 /// Stops a timer and waits until no call of f is under way; stops it again if f armed it

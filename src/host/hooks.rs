@@ -86,6 +86,11 @@ impl Host {
         }
     }
 
+    #[inline(always)]
+    pub(crate) fn pins(&self) -> bool {
+        self.hooks.acquirem.is_some()
+    }
+
     /// Pins the running green thread to its thread until `releasem`.
     #[inline(always)]
     pub(crate) fn acquirem(&self) {
