@@ -32,6 +32,8 @@ pub(super) struct Mini {
     mask: loom::sync::atomic::AtomicU32,
     /// The runtime's poller, if the model has one: what it stands at, and its timerfd.
     poller: Option<(Deadline, loom::sync::atomic::AtomicI64)>,
+    /// Timers are armed by a worker, in a callback.
+    in_call: bool,
     /// Calls of the wake hook.
     pub(super) wakes: loom::sync::atomic::AtomicUsize,
     /// How often each timer was given back.
@@ -62,7 +64,11 @@ impl Procs for Mini {
         // Seen by loom: who has been woken has synchronised with who woke him.
         self.wakes.fetch_add(1, Ordering::AcqRel);
         if self.poller.is_some() {
-            self.arm_poller();
+            if self.in_call {
+                self.arm_poller_in_call();
+            } else {
+                self.arm_poller();
+            }
         }
     }
     fn set_mask(&self, _p: u32, on: bool) {
@@ -114,15 +120,15 @@ unsafe extern "C" fn dropped(arg: *mut c_void) {
 impl Mini {
     /// One P and `n` timers that call `called`; with drop functions if asked.
     pub(super) fn new(n: usize, with_drop: bool) -> Arc<Mini> {
-        Self::build(n, with_drop, false)
+        Self::build(n, with_drop, false, false)
     }
 
     /// One P, `n` timers, and the runtime's poller, whose timerfd is not set.
-    pub(super) fn with_poller(n: usize) -> Arc<Mini> {
-        Self::build(n, false, true)
+    pub(super) fn with_poller(n: usize, in_call: bool) -> Arc<Mini> {
+        Self::build(n, false, true, in_call)
     }
 
-    fn build(n: usize, with_drop: bool, poller: bool) -> Arc<Mini> {
+    fn build(n: usize, with_drop: bool, poller: bool, in_call: bool) -> Arc<Mini> {
         let mini = Arc::new(Mini {
             host: Host::new(Hooks::default()),
             ps: vec![Timers::new(0)],
@@ -138,6 +144,7 @@ impl Mini {
                     loom::sync::atomic::AtomicI64::new(MAX_WHEN),
                 )
             }),
+            in_call,
             wakes: loom::sync::atomic::AtomicUsize::new(0),
             given_back: (0..n).map(|_| AtomicUsize::new(0)).collect(),
             calls: AtomicUsize::new(0),
@@ -212,6 +219,16 @@ impl Mini {
             || 1,
             |until| fd.store(until, Ordering::Release),
         )
+    }
+
+    /// The runtime's wake hook, in a worker's callback.
+    fn arm_poller_in_call(&self) {
+        let (deadline, fd) = self.poller();
+        deadline.arm_in_call(
+            1,
+            || self.sleep_until(),
+            |until| fd.store(until, Ordering::Release),
+        );
     }
 
     /// What a worker does before a callback, in a pass of this `now`.

@@ -3,10 +3,11 @@
 
 use super::{Mini, model};
 use crate::engine::{check_timers, deltimer};
+use crate::rt_deadline::HAND_OVER;
 use loom::sync::Arc;
 
 fn one_at_100() -> Arc<Mini> {
-    let mini = Mini::with_poller(2);
+    let mini = Mini::with_poller(2, false);
     mini.arm(1, 100).unwrap();
     mini
 }
@@ -87,6 +88,28 @@ fn model_poller_hand_over_against_arming() {
             assert!(mini.fd() <= 60, "the workers sleep until {}", mini.fd());
             assert!(mini.fd() > 50, "it has gone off, and nobody set it anew");
             assert_eq!(mini.check(), 1);
+        },
+    );
+}
+
+/// A worker arms a timer in a callback, which may go on for ever after that, while another
+/// one goes to wait: he is woken a little later.
+#[test]
+fn model_poller_going_to_wait_against_arming_in_a_callback() {
+    model(
+        || {
+            let mini = Mini::with_poller(2, true);
+            mini.arm(1, 10 * HAND_OVER).unwrap();
+            mini
+        },
+        [go_to_wait, arm_0_at_10],
+        |mini, _| {
+            assert!(
+                mini.fd() <= 1 + HAND_OVER,
+                "the workers sleep until {}",
+                mini.fd()
+            );
+            assert_eq!(mini.check(), 2);
         },
     );
 }

@@ -79,6 +79,25 @@ impl Deadline {
         read
     }
 
+    /// The same, when a worker has made a deadline earlier, in a callback: he looks for himself
+    /// when that ends, and only if it takes long somebody else must. So a callback that arms
+    /// timers for now does not have another worker take them away.
+    pub(crate) fn arm_in_call(&self, now: i64, until: impl FnOnce() -> i64, set: impl FnOnce(i64)) {
+        #[cfg(gt_mutant = "deadline_read_outside")]
+        let (next, armed) = (until(), self.armed.load(Ordering::Relaxed));
+        self.lock.lock();
+        #[cfg(not(gt_mutant = "deadline_read_outside"))]
+        let (next, armed) = (until(), self.armed.load(Ordering::Relaxed));
+        let soon = now.saturating_add(HAND_OVER);
+        let at = next.max(soon);
+        if armed <= now || armed > at {
+            self.handed_over
+                .store((next <= soon) as u32, Ordering::Relaxed);
+            self.set(at, || now, set);
+        }
+        self.lock.unlock();
+    }
+
     /// Has it gone off? A stale answer is one that was right before an `arm` that came
     /// meanwhile, or will be looked at again by hand_over.
     #[inline(always)]

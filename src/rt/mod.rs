@@ -135,7 +135,12 @@ unsafe extern "C" fn wake_netpoller(_ctx: *mut c_void, _p: *mut c_void, _when: i
     if let Some(s) = RT.made()
         && RT.poller.is_open()
     {
-        RT.poller.arm(s);
+        // With one worker nobody else could be woken.
+        if worker::is_worker() && RT.workers.load(Ordering::Relaxed) > 1 {
+            RT.poller.arm_in_call(s);
+        } else if !worker::is_worker() {
+            RT.poller.arm(s);
+        }
     }
 }
 

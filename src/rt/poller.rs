@@ -106,6 +106,12 @@ impl Poller {
             .arm(|| time_sleep_until(s), || s.now(), |until| self.set(until))
     }
 
+    /// The same from a worker's callback.
+    pub(super) fn arm_in_call(&self, s: &Sched) {
+        self.deadline
+            .arm_in_call(s.now(), || time_sleep_until(s), |until| self.set(until));
+    }
+
     /// A callback is about to begin, in a pass of this `now`: sees to it that what comes
     /// next is not left waiting for its end.
     #[inline]
