@@ -222,7 +222,9 @@ static void fork_in_a_callback(int after_fork)
         test_failed(__FILE__, __LINE__, "the child goes on after its callback has returned");
     }
     CHECK_EQ(got, forked.pid);
+#ifndef __SANITIZE_THREAD__                           /* which itself crashes when such a process ends */
     CHECK(WIFEXITED(status));
+#endif
     wait_for(&c.runs, 1);                             /* the parent is none the worse for it */
     CHECK_EQ(gt_timer_free(f), 0);
     CHECK_EQ(gt_timer_free(later), 0);

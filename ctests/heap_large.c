@@ -225,7 +225,7 @@ static void move(gt_sched *s)
     CHECK_EQ(l.runs, n);
     large_free(&l);
     CHECK_GE(gt_trim(a), 0);
-    CHECK_LE(bytes(s), full - (int64_t)n * ENTRY / 2);
+    CHECK_LE(bytes(s), full - (int64_t)n * ENTRY * 3 / 4);
     free_p(a);
     close_sched(s);
 }

@@ -211,9 +211,20 @@ TEST(rt_config_alloc_hook, 30)
     for (int i = 0; i < 100; i++)
         CHECK_EQ(gt_timer_free(t[i]), 0);
     CHECK_EQ(c.drops, 100);
-    CHECK_EQ(gt_runtime_start(&cfg), GT_EBUSY);      /* the hooks again: too late */
-    cfg.host = NULL;
+    CHECK_EQ(gt_runtime_start(&cfg), 0);             /* as the sched was made */
+    rt_stop();
+    h.ctx = &c;
+    CHECK_EQ(gt_runtime_start(&cfg), GT_EBUSY);      /* other hooks: too late */
+    h.ctx = &a;
+    cfg.slack = 5;
+    CHECK_EQ(gt_runtime_start(&cfg), GT_EBUSY);
+    cfg.slack = 0;
+    cfg.verify = 1;
+    CHECK_EQ(gt_runtime_start(&cfg), GT_EBUSY);
+    cfg = config(1);                                 /* says nothing of the sched */
     CHECK_EQ(gt_runtime_start(&cfg), 0);
+    rt_stop();
+    CHECK_EQ(gt_runtime_start(NULL), 0);
     rt_stop();
 }
 

@@ -69,6 +69,10 @@ int threads_are_ours(void);
  * that of AddressSanitizer, must be at rest. */
 void settle_for_fork(void);
 
+/* Called at the end of such a child. What the lost threads had in hand is lost there, as
+ * gt_after_fork says: valgrind's search for leaks is spared it. */
+void child_is_done(void);
+
 /* Of this process, from /proc: threads, open descriptors, voluntary context switches of all
  * threads. -1 where /proc does not tell. */
 int task_count(void);

@@ -55,6 +55,7 @@ static void channels_in_child(void *arg)
     check_conserved(ch->s);
     CHECK_EQ(gt_p_free(ch->p), 0);
     close_sched(ch->s);
+    child_is_done();
 }
 
 TEST(fork_channels, 60)
@@ -115,6 +116,7 @@ static void sleepers_in_child(void *arg)
     check_conserved(s);
     CHECK_EQ(get_stats(s).pending, 0);
     close_sched(s);
+    child_is_done();
 }
 
 TEST(fork_sleepers, 60)
@@ -161,6 +163,7 @@ static void bubble_in_child(void *arg)
     CHECK_EQ(gt_nanotime(b->s), T0 + 1000);
     CHECK_EQ(gt_synctest_wait(b->s), 0);
     CHECK_EQ(gt_synctest_leave(b->s), 0);
+    child_is_done();
 }
 
 TEST(fork_bubble, 60)
@@ -216,6 +219,7 @@ static void polled_in_child(void *arg)
     CHECK(n->pd != NULL);
     CHECK_EQ(gt_netpoll_close(n->pd), 0);
     rt_stop_conserved();
+    child_is_done();
 }
 
 TEST(fork_netpoll, 60)
@@ -324,6 +328,7 @@ static void busy_in_child(void *arg)
     while (mono_now() < limit)
         CHECK_EQ(gt_sleep(MS), 0);
     rt_stop_conserved();
+    child_is_done();
 }
 
 TEST(fork_while_busy, 240)

@@ -447,7 +447,7 @@ fn run_pass<S: Procs>(s: &S, tm: &Timers, now: i64) -> (usize, bool) {
     let mut pass = Pass::begin(s, tm, now, &slot);
     let bound = pass.h().heap.len();
     let mut ran = 0;
-    while ran < bound && !pass.h().dead {
+    while ran < bound && !pass.h().dead && !s.host().is_over() {
         match pass.runtimer(now) {
             Step::Ran => ran += 1,
             Step::Empty | Step::NotYet => break,

@@ -202,5 +202,6 @@ pub(super) fn hooks(h: &gt_host) -> Result<Hooks> {
         park: h.park,
         ready: h.ready,
         before_call: None,
+        is_over: None,
     })
 }

@@ -23,6 +23,8 @@ pub(crate) struct Hooks {
     pub ready: Option<unsafe extern "C" fn(*mut c_void, usize)>,
     /// Of the built-in runtime only: a callback is about to begin, in a pass of this `now`.
     pub before_call: Option<fn(i64)>,
+    /// Of the built-in runtime only: must this thread call nothing more?
+    pub is_over: Option<fn() -> bool>,
 }
 
 /// What `park` calls when the green thread is off its stack. 0: it does not park.
@@ -45,6 +47,7 @@ impl Default for Hooks {
             park: None,
             ready: None,
             before_call: None,
+            is_over: None,
         }
     }
 }
@@ -137,6 +140,11 @@ impl Host {
         if let Some(f) = self.hooks.before_call {
             f(now);
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_over(&self) -> bool {
+        self.hooks.is_over.is_some_and(|f| f())
     }
 
     /// Parks the calling green thread: `commit(arg)` runs when it is off its stack. False:

@@ -276,6 +276,7 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
         r.recycle(p);
         return Err(e);
     }
+    orphan.release_heap(s.host());
     p.set_dead(false);
     s.add_ref();
     r.change_list(|list| {

@@ -45,6 +45,9 @@ enum Phase {
 struct State {
     phase: Phase,
     threads: Vec<JoinHandle<()>>,
+    /// In a fork child: those of threads that it does not have. To let one go would be to
+    /// detach it.
+    lost: Vec<JoinHandle<()>>,
     ps: Vec<&'static P>,
     /// How the sched was made, if a start made it.
     how: How,
@@ -72,6 +75,7 @@ static RT: Runtime = Runtime {
     state: Guarded::new(State {
         phase: Phase::Stopped,
         threads: Vec::new(),
+        lost: Vec::new(),
         ps: Vec::new(),
         how: [0; 24],
     }),
@@ -103,6 +107,7 @@ pub(crate) fn builtin(config: Config) -> Config {
         hooks: Hooks {
             wake_netpoller: Some(wake_netpoller),
             before_call: Some(before_call),
+            is_over: Some(worker::is_over),
             ..config.hooks
         },
         builtin: true,
@@ -274,11 +279,9 @@ pub(crate) fn after_fork() -> Result<()> {
     })?;
     RT.workers.store(0, Ordering::Release);
     RT.stopping.store(false, Ordering::Release);
-    worker::after_fork();
     let ps = RT.with(|state| {
-        std::mem::take(&mut state.threads)
-            .into_iter()
-            .for_each(std::mem::forget);
+        let lost = std::mem::take(&mut state.threads);
+        state.lost.extend(lost);
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.ps)
     });

@@ -9,18 +9,22 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+    /// On a worker: how often the process had become a fork's child when it began, plus 1.
+    static BORN: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Is the calling thread one of the runtime's?
 #[inline(never)]
 pub(super) fn is_worker() -> bool {
-    IS_WORKER.with(Cell::get)
+    BORN.with(Cell::get) == RT.forks.load(Ordering::Relaxed) + 1
 }
 
-/// In a fork child the thread that forked is no worker any more.
-pub(super) fn after_fork() {
-    IS_WORKER.with(|w| w.set(false));
+/// Is it one whose callback has forked, in the child? There it calls nothing more: what was
+/// due is the parent's to call.
+#[inline(never)]
+pub(super) fn is_over() -> bool {
+    let born = BORN.with(Cell::get);
+    born != 0 && born != RT.forks.load(Ordering::Relaxed) + 1
 }
 
 /// Starts a worker with a P of its own.
@@ -55,14 +59,13 @@ fn without_signals<R>(f: impl FnOnce() -> R) -> R {
 }
 
 fn run(s: &'static Sched, p: &'static P) {
-    IS_WORKER.with(|w| w.set(true));
-    let born = RT.forks.load(Ordering::Relaxed);
+    BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     let _ = acquirep(p);
     while !RT.stopping.load(Ordering::Acquire) {
         let own = check_timers(s, p, 0);
         let others = check_others(s, Some(p), own.now);
-        if RT.forks.load(Ordering::Relaxed) != born {
-            return; // a callback has forked, and this is the child: nothing here is ours
+        if is_over() {
+            return; // nothing here is ours
         }
         let busy = own.ran + others.ran > 0;
         // Publishes until when we sleep, from what is armed now. What is armed for an

@@ -70,6 +70,16 @@ impl Deref for ChanRef {
     }
 }
 
+impl ChanRef {
+    /// A reference that is held already, by somebody who will not give it back.
+    ///
+    /// # Safety
+    /// That is so.
+    unsafe fn again(chan: &Chan) -> Self {
+        ChanRef(NonNull::from(chan))
+    }
+}
+
 impl Drop for ChanRef {
     fn drop(&mut self) {
         // SAFETY: the reference is given back once.
@@ -564,8 +574,8 @@ pub(crate) fn pending_correction(s: &Sched) -> i64 {
 pub(super) fn after_fork(s: &Sched) {
     for_each_chan(s, |t| {
         let Ok(chan) = lookup(s, t, None) else { return };
-        chan.with(s, |i| {
-            i.remove(|w| w.is_thread());
+        let lost = chan.with(s, |i| {
+            let lost = i.remove(|w| w.is_thread());
             if i.fd >= 0 {
                 // SAFETY: these calls take no memory of ours.
                 unsafe {
@@ -581,6 +591,11 @@ pub(super) fn after_fork(s: &Sched) {
             if i.blocked == 0 {
                 let _ = deltimer(s, t, None);
             }
+            lost
         });
+        for _ in 0..lost {
+            // SAFETY: the reference of a receiver that is gone.
+            drop(unsafe { ChanRef::again(&chan) });
+        }
     });
 }
