@@ -396,7 +396,7 @@ pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
             all.ran += c.ran;
             w = c.poll_until;
         }
-        if w != 0 && (all.poll_until == 0 || w < all.poll_until) {
+        if w != 0 && w != MAX_WHEN && (all.poll_until == 0 || w < all.poll_until) {
             all.poll_until = w;
         }
     };
