@@ -49,7 +49,7 @@ CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readm
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help all build header header-check demo check ctest model sanitize asan tsan valgrind \
-	bench install clean FORCE $(CHECKS:%=check-%)
+	install clean FORCE $(CHECKS:%=check-%)
 
 help: ## list the targets
 	@echo "libgotimer $(VERSION): targets"
@@ -139,14 +139,6 @@ demo: $(B)/examples/demo $(B)/examples/server ## a million timers on all cores, 
 	@$(B)/examples/demo $(DEMO)
 	@$(B)/examples/server $(SERVER)
 
-$(B)/bench/bench: $(sort $(wildcard bench/*.c bench/*.h)) include/gotimer.h $(LIB)
-	$(need_cc)
-	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $(filter %.c,$^) -o $@ $(B)/lib/libgotimer.a $(STATIC_LIBS)
-
-bench: $(B)/bench/bench ## run the benchmark beside its floors (BENCH=--quick for a short run)
-	@$(B)/bench/bench $(BENCH)
-
 # ---- checks --------------------------------------------------------------------------------
 
 # One after the other, so that output stays in order and no test shares the machine with
@@ -198,9 +190,6 @@ check-examples: $(EXAMPLES)
 
 check-install: $(LIB)
 	@MAKE="$(MAKE)" CC="$(CC)" STATIC_LIBS="$(STATIC_LIBS)" sh ctests/install.sh $(VERSION) $(SOMAJOR)
-
-check-bench: $(B)/bench/bench
-	@$(B)/bench/bench --quick
 
 ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of them)
 	@$(B)/ctests $(TESTS)

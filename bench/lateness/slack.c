@@ -121,7 +121,8 @@ void with_slack(uint64_t seed, int64_t ns, int rounds) {
     struct sums sums[SLACKS] = {{0}};
     for (int r = 0; r < rounds; r++)
         for (int i = 0; i < SLACKS; i++) tick(seed + (uint64_t)r, slacks[(i + r) % SLACKS], ns, &sums[(i + r) % SLACKS]);
-    printf("\nSlack: %d tickers of 1 to 100 ms, %d rounds of %.1f s each\n\n", TIMERS, rounds, (double)ns / 1e9);
+    printf("\nSlack: %d tickers of 1 to 100 ms, %d rounds of %.1f s each. One whose period is shorter than its slack skips ticks.\n\n",
+           TIMERS, rounds, (double)ns / 1e9);
     printf("  %-10s %10s %12s %12s %12s %12s %12s\n", "slack", "fired/s", "wake-ups/s", "CPU/firing", "CPU, 1 s", "late, mean",
            "late, max");
     for (int i = 0; i < SLACKS; i++) {

@@ -1,0 +1,3 @@
+module gotimerbench
+
+go 1.27
