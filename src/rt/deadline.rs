@@ -126,11 +126,14 @@ impl Deadline {
     /// The lock is held.
     fn set(&self, until: i64, now: impl FnOnce() -> i64, set: impl FnOnce(i64)) {
         let was = self.armed.load(Ordering::Relaxed);
-        if until == was && (was == NEVER || was > now()) {
-            return; // it stands there already, and has not gone off
+        let gone_off = was != NEVER && was <= now();
+        if until == was && !gone_off {
+            return; // it stands there already
         }
         self.armed.store(until, Ordering::Relaxed);
-        set(until);
+        if until != NEVER || !gone_off {
+            set(until); // one that has gone off need not be stopped
+        }
     }
 
     /// The timerfd has gone off: was that for due timers that nobody served? What it was
