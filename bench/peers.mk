@@ -45,11 +45,10 @@ bench-quick: bench-programs ## our own workloads beside their floors, under a mi
 
 # That the programs run at all: each workload once, as short as can be.
 check-bench: bench-programs
-	@set -e; for w in "W1 1000" "W1roll 1000" "W2 1000" "W2new 1000" "W3 1000" "W4 1000" "W5 1000 2" "W6 1000 2" "W7 20" \
-		"W8 1000" "pause 1000"; do $(BENCH_DIR)/own/gotimer $$w --quick --reps 1 | cut -c 1-110; done; \
-		for w in W1 W3; do $(BENCH_DIR)/own/floor $$w 1000 --quick --reps 1; done; \
-		for p in runtime waits; do $(BENCH_DIR)/own/$$p W7 20 --quick | cut -c 1-110; done; \
-		$(BENCH_DIR)/own/hold hold 1000 --quick --reps 2
+	@set -e; try() { out=$$($(BENCH_DIR)/own/"$$@" --quick); echo "$$out" | cut -c 1-110; }; \
+		for w in "W1 1000" "W1roll 1000" "W2 1000" "W2new 1000" "W3 1000" "W4 1000" "W5 1000 2" "W6 1000 2" "W7 20" \
+			"W8 1000" "pause 1000"; do try gotimer $$w --reps 1; done; \
+		try floor W1 1000; try floor W3 1000; try runtime W7 20; try waits W7 20; try hold hold 1000 --reps 2
 
 # ---- the peers ---------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ int main(void) {
     ticker = gt_timer_new(s, on_tick, &ticks, NULL);
     int64_t now = gt_nanotime(s), until = 0;
     if (gt_addtimer(once, now + 100 * MS, 0) || gt_addtimer(ticker, now + 50 * MS, 50 * MS)) return 1;
-    while (gt_check_timers(p, 0, &now, &until) >= 0 && until != 0) /* 0: nothing is armed any more */
+    while (gt_check_timers(p, 0, &now, &until) >= 0 && until != 0) /* 0: nothing is armed that will ever fire */
         if (until > now) gt_notetsleep(p, until);
     gt_timer_free(once), gt_timer_free(ticker), gt_releasep(), gt_p_free(p);
     return gt_sched_free(s) != 0 || ticks != 3;

@@ -361,7 +361,8 @@ typedef struct {
     size_t size;
     /**
      * How many callbacks may run at a time, at most 1024. 0: one for each CPU that the
-     * process may use.
+     * process may use. One that waits in gt_sleep, gt_timer_recv or gt_netpoll_wait does not
+     * count while all do: then a spare thread runs the timers.
      */
     uint32_t workers;
     /**
@@ -812,7 +813,8 @@ int gt_notewakeup(gt_p *p);
 int gt_runtime_start(const gt_runtime_config *config);
 
 /**
- * Stops the built-in runtime: waits for callbacks under way and ends its threads. Armed
+ * Stops the built-in runtime: waits for callbacks under way and ends its threads. While one
+ * is under way, timers go on, since it may wait for them. Armed
  * timers stay armed; they fire when it is started again. Who waits in gt_timer_recv or
  * gt_netpoll_wait goes on waiting, for that.
  *
@@ -864,7 +866,8 @@ gt_netpoll *gt_netpoll_open(int fd);
  *
  * Threads: any. Callback: yes, but it blocks.
  * Returns: 0 (ready), GT_ETIMEDOUT (the deadline has passed, before or meanwhile),
- * GT_ECANCELED (gt_netpoll_close, meanwhile), GT_EBADF (fd has been closed), GT_EBUSY
+ * GT_ECANCELED (gt_netpoll_close, meanwhile), GT_EBADF (fd was closed before, or has been
+ * closed and its number opened here again; closing fd wakes nobody), GT_EBUSY
  * (somebody else waits for the same), GT_ESTALE (closed before, found out while the handle is
  * not in use again), GT_EINVAL, GT_EFORK.
  * Since: 0.2. Source: Go's poll_runtime_pollWait.

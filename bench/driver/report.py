@@ -111,6 +111,8 @@ def table(header, rows):
 def targets_table(results):
     rows = []
     for t, v in verdicts(results):
+        if v.ours is None:
+            continue
         median = results.median(t.key, t.field) if t.kind != "hold" else None
         to = {"ratio": t.to and t.to[0], "speedup": "one thread"}.get(t.kind) or "-"
         if to == "floor":
@@ -183,7 +185,7 @@ def workload_tables(results):
             remark = [about["order"]] if about.get("order", "exact") != "exact" else []
             remark += [about["notes"][w]] if w in about.get("notes", {}) else []
             rows.append([f"**{peer}**" if peer == plan.OURS else peer, figure(best), figure(median)] + ratios + ["; ".join(remark)])
-        if rows:
+        if any(r[0] != "floor" and r[1] != "-" for r in rows):
             header = [title, "best", "median", "to the floor", "to libgotimer", "remark"]
             out.append(table(header, rows))
     return "\n\n".join(out)

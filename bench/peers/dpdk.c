@@ -12,7 +12,7 @@
 #include <rte_version.h>
 
 #define PEER_NAME "DPDK"
-#define PEER_VERSION rte_version()
+#define PEER_VERSION (rte_version() + strlen("DPDK "))
 #define PEER_ORDER "exact"
 #define PEER_NOTES "\"W7\": \"it has no wait: its loop polls\", \"W3\": \"reads the time stamp counter itself\""
 #define PEER_FRESH

@@ -336,8 +336,10 @@ impl Timers {
     pub(crate) fn release_heap(&self, host: &Host) {
         self.lock.lock();
         // SAFETY: the lock is held, and this is the only reference.
-        unsafe { self.inner.get() }.heap.release(host);
+        let heap = &mut unsafe { self.inner.get() }.heap;
+        let mut old = std::mem::replace(heap, Heap::new());
         self.lock.unlock();
+        old.release(host); // a large one takes a while
     }
 
     /// Go's nobarrierWakeTime: when the P must be looked at again; 0: never. Whoever arms

@@ -18,7 +18,8 @@ pub struct gt_runtime_config {
     /// sizeof(gt_runtime_config), as your compiler sees it.
     pub size: size_t,
     /// How many callbacks may run at a time, at most 1024. 0: one for each CPU that the
-    /// process may use.
+    /// process may use. One that waits in gt_sleep, gt_timer_recv or gt_netpoll_wait does not
+    /// count while all do: then a spare thread runs the timers.
     pub workers: u32,
     /// As in gt_config.
     pub lateness: u32,
@@ -99,7 +100,8 @@ pub unsafe extern "C" fn gt_runtime_start(config: *const gt_runtime_config) -> c
     call(|| rt::start(unsafe { read_config(config) }?))
 }
 
-/// Stops the built-in runtime: waits for callbacks under way and ends its threads. Armed
+/// Stops the built-in runtime: waits for callbacks under way and ends its threads. While one
+/// is under way, timers go on, since it may wait for them. Armed
 /// timers stay armed; they fire when it is started again. Who waits in gt_timer_recv or
 /// gt_netpoll_wait goes on waiting, for that.
 ///
@@ -174,7 +176,8 @@ pub extern "C" fn gt_netpoll_open(fd: c_int) -> *mut gt_netpoll {
 ///
 /// Threads: any. Callback: yes, but it blocks.
 /// Returns: 0 (ready), GT_ETIMEDOUT (the deadline has passed, before or meanwhile),
-/// GT_ECANCELED (gt_netpoll_close, meanwhile), GT_EBADF (fd has been closed), GT_EBUSY
+/// GT_ECANCELED (gt_netpoll_close, meanwhile), GT_EBADF (fd was closed before, or has been
+/// closed and its number opened here again; closing fd wakes nobody), GT_EBUSY
 /// (somebody else waits for the same), GT_ESTALE (closed before, found out while the handle is
 /// not in use again), GT_EINVAL, GT_EFORK.
 /// Since: 0.2. Source: Go's poll_runtime_pollWait.

@@ -109,6 +109,7 @@ impl Waiter {
         if self.member.get() {
             s.bubble.block(s, self);
         }
+        let _blocking = s.host().blocking();
         loop {
             match self.word.load(Ordering::Acquire) {
                 0 => futex_wait(&self.word, 0, None),

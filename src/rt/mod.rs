@@ -63,6 +63,12 @@ struct Runtime {
     /// Workers that run.
     workers: AtomicUsize,
     stopping: AtomicBool,
+    /// Threads beside the workers, while all of these are blocked (worker.rs). Changed under
+    /// `lock`, as `blocked` is: workers and spares that wait in a callback.
+    spares: AtomicUsize,
+    blocked: AtomicUsize,
+    /// Workers and spares that run timers now.
+    busy: AtomicUsize,
     /// How often this process became the child of a fork.
     forks: AtomicUsize,
 }
@@ -83,6 +89,9 @@ static RT: Runtime = Runtime {
     poller: Poller::new(),
     workers: AtomicUsize::new(0),
     stopping: AtomicBool::new(false),
+    spares: AtomicUsize::new(0),
+    blocked: AtomicUsize::new(0),
+    busy: AtomicUsize::new(0),
     forks: AtomicUsize::new(0),
 };
 
@@ -108,6 +117,7 @@ pub(crate) fn builtin(config: Config) -> Config {
             wake_netpoller: Some(wake_netpoller),
             before_call: Some(before_call),
             is_over: Some(worker::is_over),
+            syscall: Some(worker::syscall),
             ..config.hooks
         },
         builtin: true,
@@ -140,17 +150,16 @@ unsafe extern "C" fn wake_netpoller(_ctx: *mut c_void, _p: *mut c_void, _when: i
     if let Some(s) = RT.made()
         && RT.poller.is_open()
     {
-        // With one worker nobody else could be woken.
-        if worker::is_worker() && RT.workers.load(Ordering::Relaxed) > 1 {
-            RT.poller.arm_in_call(s);
-        } else if !worker::is_worker() {
+        if !worker::is_worker() {
             RT.poller.arm(s);
-        }
+        } else if !worker::is_alone() {
+            RT.poller.arm_in_call(s);
+        } // else nobody could be woken
     }
 }
 
 fn before_call(now: i64) {
-    if RT.workers.load(Ordering::Relaxed) > 1
+    if !worker::is_alone()
         && worker::is_worker()
         && let Some(s) = RT.made()
     {
@@ -191,7 +200,7 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
         }
     }
     RT.with(|state| {
-        state.threads = threads;
+        state.threads.append(&mut threads);
         state.ps = ps;
         state.phase = Phase::Running;
     });
@@ -217,6 +226,10 @@ pub(crate) fn stop() -> Result<()> {
     RT.stopping.store(true, Ordering::Release);
     RT.poller.stop(true);
     for t in threads {
+        let _ = t.join();
+    }
+    // Those that were started since.
+    while let Some(t) = RT.with(|state| state.threads.pop()) {
         let _ = t.join();
     }
     RT.poller.stop(false);
@@ -279,6 +292,9 @@ pub(crate) fn after_fork() -> Result<()> {
     })?;
     RT.workers.store(0, Ordering::Release);
     RT.stopping.store(false, Ordering::Release);
+    for count in [&RT.spares, &RT.blocked, &RT.busy] {
+        count.store(0, Ordering::Relaxed);
+    }
     let ps = RT.with(|state| {
         let lost = std::mem::take(&mut state.threads);
         state.lost.extend(lost);

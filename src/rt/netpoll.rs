@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::procs::{Sched, Waited, Waiter, copied};
 use crate::sync::{Guarded, RawLock, rank};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,15 +58,19 @@ struct Pool {
     lock: RawLock,
     all: Guarded<Vec<NonNull<Desc>>>,
     free: Guarded<Vec<NonNull<Desc>>>,
+    /// Whose a number is: the last that was opened with it. An owner may close its number
+    /// before gt_netpoll_close, and it may be somebody else's by then.
+    owners: Guarded<BTreeMap<i32, NonNull<Desc>>>,
 }
 
-// SAFETY: the lists are guarded by `lock`.
+// SAFETY: the lists and the map are guarded by `lock`.
 unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool {
     lock: RawLock::new(rank::SLAB),
     all: Guarded::new(Vec::new()),
     free: Guarded::new(Vec::new()),
+    owners: Guarded::new(BTreeMap::new()),
 };
 
 impl Pool {
@@ -111,6 +116,31 @@ impl Pool {
         })
     }
 
+    /// Registers a number with the poller. The one that had it before, if any, has lost it.
+    fn register(
+        &self,
+        fd: i32,
+        d: NonNull<Desc>,
+    ) -> std::result::Result<Option<NonNull<Desc>>, i32> {
+        self.lock.lock();
+        let added = RT.poller.add(fd, d.as_ptr() as u64);
+        // SAFETY: the lock is held.
+        let before = added.map(|()| unsafe { self.owners.get() }.insert(fd, d));
+        self.lock.unlock();
+        before
+    }
+
+    fn unregister(&self, fd: i32, d: NonNull<Desc>) {
+        self.lock.lock();
+        // SAFETY: the lock is held.
+        let owners = unsafe { self.owners.get() };
+        if owners.get(&fd) == Some(&d) {
+            owners.remove(&fd);
+            RT.poller.remove(fd);
+        }
+        self.lock.unlock();
+    }
+
     fn give_back(&self, d: NonNull<Desc>) {
         self.with(|_, free| free.push(d)); // there is room for all
     }
@@ -153,7 +183,7 @@ pub(super) fn after_fork() {
                     side.waiter = std::ptr::null();
                 }
             }
-            if i.open {
+            if i.open && i.fd >= 0 {
                 let _ = RT.poller.add(i.fd, d.as_ptr() as u64);
             }
         });
@@ -208,7 +238,7 @@ pub(crate) fn open(fd: i32) -> Result<NonNull<Desc>> {
             side.deadline = 0;
         }
     });
-    RT.poller.add(fd, desc.as_ptr() as u64).map_err(|errno| {
+    let before = POOL.register(fd, desc).map_err(|errno| {
         d.with(|i| i.open = false);
         POOL.give_back(desc);
         match errno {
@@ -220,6 +250,16 @@ pub(crate) fn open(fd: i32) -> Result<NonNull<Desc>> {
         }
     })?;
     OPEN.fetch_add(1, Ordering::Relaxed);
+    if let (Some(old), Some(s)) = (before, RT.made()) {
+        // Its number was closed, and no edge will come to it any more.
+        // SAFETY: descriptors stay.
+        let waiters = unsafe { old.as_ref() }.with(|i| {
+            i.fd = -1;
+            let told = Error::BadF.code() as i64;
+            [i.sides[0].wake(told), i.sides[1].wake(told)]
+        });
+        wake_all(s, waiters);
+    }
     Ok(desc)
 }
 
@@ -284,7 +324,7 @@ pub(crate) fn wait(desc: &Desc, mode: i32) -> Result<()> {
     }
     match w.value.get() {
         0 => Ok(()),
-        told => Err([Error::TimedOut, Error::Canceled]
+        told => Err([Error::TimedOut, Error::Canceled, Error::BadF]
             .into_iter()
             .find(|e| e.code() as i64 == told)
             .unwrap_or(Error::Canceled)),
@@ -424,7 +464,7 @@ pub(crate) fn close(desc: &Desc) -> Result<()> {
         }
         Ok((waiters, timers, i.fd))
     })?;
-    RT.poller.remove(fd);
+    POOL.unregister(fd, NonNull::from(desc));
     for t in timers.into_iter().flatten() {
         let _ = timer_free(s, t, None);
     }

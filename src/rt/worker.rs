@@ -7,6 +7,7 @@ use crate::procs::{P, Sched, acquirep, check_others, p_free, p_new, releasep};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 thread_local! {
     /// On a worker: how often the process had become a fork's child when it began, plus 1.
@@ -27,21 +28,76 @@ pub(super) fn is_over() -> bool {
     born != 0 && born != RT.forks.load(Ordering::Relaxed) + 1
 }
 
+/// Is there nobody who could be woken?
+pub(super) fn is_alone() -> bool {
+    RT.workers.load(Ordering::Relaxed) + RT.spares.load(Ordering::Relaxed) <= 1
+}
+
 /// Starts a worker with a P of its own.
 pub(super) fn spawn(s: &'static Sched, i: usize) -> Result<(JoinHandle<()>, &'static P)> {
     let p = p_new(s)?;
-    let thread = without_signals(|| {
-        std::thread::Builder::new()
-            .name(format!("gotimer-{i}"))
-            .spawn(move || run(s, p))
-    });
-    match thread {
+    match thread(format!("gotimer-{i}"), move || run(s, Some(p))) {
         Ok(thread) => Ok((thread, p)),
-        Err(_) => {
+        Err(e) => {
             let _ = p_free(p);
-            Err(Error::NoMem)
+            Err(e)
         }
     }
+}
+
+fn thread(name: String, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    without_signals(|| std::thread::Builder::new().name(name).spawn(f)).map_err(|_| Error::NoMem)
+}
+
+/// So many spares there may be.
+const SPARES: usize = 1024;
+
+/// Go's entersyscall and handoffp, exitsyscall: a callback waits, in this library, or goes on.
+/// When all who could run timers wait, what they wait for would never come: then a spare
+/// thread does, without a P of its own, as long as that is so.
+pub(super) fn syscall(enter: bool) {
+    if !is_worker() {
+        return;
+    }
+    let spare = RT.with(|_| {
+        if !enter {
+            RT.blocked.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let blocked = RT.blocked.fetch_add(1, Ordering::Relaxed) + 1;
+        let spares = RT.spares.load(Ordering::Relaxed);
+        let all = blocked >= RT.workers.load(Ordering::Relaxed) + spares;
+        if all && spares < SPARES {
+            RT.spares.store(spares + 1, Ordering::Relaxed);
+        }
+        all && spares < SPARES
+    });
+    let Some(s) = RT.made().filter(|_| spare) else {
+        return;
+    };
+    match thread("gotimer-spare".to_string(), move || run(s, None)) {
+        Ok(t) => RT.with(|state| {
+            state.threads.retain(|t| !t.is_finished()); // spares that have left
+            state.threads.push(t);
+        }),
+        Err(_) => {
+            RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
+        }
+    }
+}
+
+/// A spare leaves when there are enough without it.
+fn leaves() -> bool {
+    RT.with(|_| {
+        let spares = RT.spares.load(Ordering::Relaxed);
+        let there = RT.workers.load(Ordering::Relaxed) + spares;
+        let enough =
+            there > RT.workers.load(Ordering::Relaxed) + RT.blocked.load(Ordering::Relaxed);
+        if enough {
+            RT.spares.store(spares - 1, Ordering::Relaxed);
+        }
+        enough
+    })
 }
 
 /// What `f` starts has all signals blocked: the program's handlers are for its own threads.
@@ -58,19 +114,34 @@ fn without_signals<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-fn run(s: &'static Sched, p: &'static P) {
+fn run(s: &'static Sched, p: Option<&'static P>) {
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
-    let _ = acquirep(p);
-    while !RT.stopping.load(Ordering::Acquire) {
-        let own = check_timers(s, p, 0);
-        let others = check_others(s, Some(p), own.now);
+    if let Some(p) = p {
+        let _ = acquirep(p);
+    }
+    loop {
+        if p.is_none() && leaves() {
+            RT.poller.arm(s); // the wake that brought us here was for somebody
+            return;
+        }
+        let stopping = RT.stopping.load(Ordering::Acquire);
+        if stopping && RT.busy.load(Ordering::Acquire) == 0 {
+            break;
+        }
+        RT.busy.fetch_add(1, Ordering::AcqRel);
+        let (now, ran) = run_timers(s, p);
         if is_over() {
             return; // nothing here is ours
         }
-        let busy = own.ran + others.ran > 0;
-        // Publishes until when we sleep, from what is armed now. What is armed for an
-        // earlier time after that comes to the same place.
-        if !busy && RT.poller.arm(s) > own.now {
+        RT.busy.fetch_sub(1, Ordering::AcqRel);
+        if stopping {
+            // Somebody's callback is under way, and may wait for what a timer or a
+            // descriptor brings. The poller is of no use for waiting any more.
+            RT.poller.wait(false, netpoll::ready);
+            std::thread::sleep(STOPPING);
+        } else if ran == 0 && RT.poller.arm(s) > now {
+            // Published until when we sleep, from what is armed now. What is armed for an
+            // earlier time after that comes to the same place.
             if RT.poller.wait(true, netpoll::ready) {
                 s.block().add(Counter::Overdue, 1);
             }
@@ -79,5 +150,19 @@ fn run(s: &'static Sched, p: &'static P) {
             RT.poller.wait(false, netpoll::ready);
         }
     }
+    if p.is_none() {
+        RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
+    }
     let _ = releasep();
+}
+
+/// How often a worker that shall stop looks, while a callback is under way.
+const STOPPING: Duration = Duration::from_micros(500);
+
+/// Runs what is due, the worker's own first. Returns the time, and how many ran.
+fn run_timers(s: &Sched, p: Option<&P>) -> (i64, usize) {
+    let own = p.map(|p| check_timers(s, p, 0));
+    let (now, ran) = own.map_or((0, 0), |c| (c.now, c.ran));
+    let others = check_others(s, p, now);
+    (others.now, ran + others.ran)
 }

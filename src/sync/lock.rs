@@ -89,8 +89,35 @@ pub(crate) mod rank {
     }
 }
 
+/// The feature `holds`, for the benchmark: it is told when a P's lock has been taken, and
+/// before it is let go.
+#[cfg(feature = "holds")]
+mod holds {
+    use super::rank;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+
+    /// `f(1)`: taken; `f(0)`: about to be let go. Set it before there are threads.
+    #[unsafe(no_mangle)]
+    extern "C" fn gt_bench_on_lock(f: extern "C" fn(i32)) {
+        TOLD.store(f as usize, Ordering::Release);
+    }
+
+    pub(super) fn note(r: u8, taken: bool) {
+        let f = TOLD.load(Ordering::Acquire);
+        if f != 0 && (r == rank::TIMERS || r == rank::TIMERS2) {
+            // SAFETY: only such a function is ever stored.
+            let f = unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(f) };
+            f(taken as i32);
+        }
+    }
+}
+
 #[cfg(not(gt_loom))]
 mod imp {
+    #[cfg(feature = "holds")]
+    use super::holds;
     use super::{os_yield, rank};
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -130,6 +157,8 @@ mod imp {
             {
                 self.lock_slow();
             }
+            #[cfg(feature = "holds")]
+            holds::note(r, true);
         }
 
         #[inline]
@@ -140,6 +169,8 @@ mod imp {
                 .is_ok();
             if ok {
                 rank::enter(self.rank);
+                #[cfg(feature = "holds")]
+                holds::note(self.rank, true);
             }
             ok
         }
@@ -177,6 +208,8 @@ mod imp {
 
         #[inline]
         pub(crate) fn unlock_as(&self, r: u8) {
+            #[cfg(feature = "holds")]
+            holds::note(r, false);
             rank::leave(r);
             // Release: the next holder sees what was written under the lock.
             if self.word.swap(FREE, Ordering::Release) == WAITED {

@@ -431,7 +431,11 @@ unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
 
 /// gt_timer_stop. True: the arming's value was not received, and never will be.
 pub(crate) fn stop(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    lookup(s, t, id)?.with(s, |i| {
+    let chan = match lookup(s, t, id) {
+        Err(Error::Shutdown) => return Ok(false), // nothing was pending
+        chan => chan?,
+    };
+    chan.with(s, |i| {
         i.alive()?;
         let stopped = i.end(s, Counter::Stopped);
         let _ = deltimer(s, t, None);
@@ -492,7 +496,11 @@ pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
 /// When it fires next; 0: it is stopped, or has fired.
 pub(crate) fn chan_when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let mut woken = Woken::default();
-    let when = lookup(s, t, id)?.with(s, |i| {
+    let chan = match lookup(s, t, id) {
+        Err(Error::Shutdown) => return Ok(0),
+        chan => chan?,
+    };
+    let when = chan.with(s, |i| {
         i.alive()?;
         i.settle(s, &mut woken);
         Ok(i.when)

@@ -119,6 +119,7 @@ impl Drop for Precise {
 /// A clock that the kernel cannot wait on is looked at from time to time.
 fn sleep_thread(s: &Sched, until: i64) {
     let _precise = Precise::new();
+    let _blocking = s.host().blocking();
     loop {
         let left = until - s.now();
         if left <= 0 {
