@@ -99,6 +99,7 @@ mod holds {
     static TOLD: AtomicUsize = AtomicUsize::new(0);
 
     /// `f(1)`: taken; `f(0)`: about to be let go. Set it before there are threads.
+    /// cbindgen:ignore
     #[unsafe(no_mangle)]
     extern "C" fn gt_bench_on_lock(f: extern "C" fn(i32)) {
         TOLD.store(f as usize, Ordering::Release);
