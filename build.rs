@@ -6,7 +6,7 @@ use std::path::PathBuf;
 const FRONT: &str = include_str!("docs/header-front.txt");
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/ffi");
+    println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=docs/header-front.txt");
     println!("cargo:rerun-if-env-changed=GOTIMER_HEADER_OUT");
