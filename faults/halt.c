@@ -1,0 +1,430 @@
+/* See halt.h. The victim makes one call; a controller sees it stopped, sends others to work,
+ * notes who of them has to wait, and lets it go on. */
+#include "halt.h"
+
+#include <errno.h>
+#include <link.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+PLANT(no_stop, halt_at_each_hook);
+
+enum { WORKERS = 6 };
+
+static const char *const section_names[SECTIONS] = {"timer", "P", "slab", "registry", "scheds", "fd",
+                                                    "channel", "netpoll", "counters"};
+
+/* ---- the victim ---- */
+
+static atomic_int stopped, go;       /* futexes */
+static _Atomic int64_t steps, stops, next_stop;
+static int stride;                   /* stop at each so many instructions of the library */
+static atomic_int by_hook;
+static _Thread_local int is_victim;
+static uintptr_t lib_begin, lib_end;
+
+static void futex_wait(atomic_int *word, int seen)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL);
+}
+
+static void futex_wake(atomic_int *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
+
+/* Async-signal-safe. */
+static void halt(void)
+{
+    int saved = errno;
+
+    if (planted("no_stop"))
+        return;                      /* the mistake: nobody is stopped anywhere */
+    stops++;
+    atomic_store(&go, 0);
+    atomic_store(&stopped, 1);
+    futex_wake(&stopped);
+    while (atomic_load(&go) == 0)
+        futex_wait(&go, 0);
+    errno = saved;
+}
+
+void halt_at_hook(void)
+{
+    if (is_victim && atomic_load(&by_hook))
+        halt();
+}
+
+static void on_trap(int sig, siginfo_t *info, void *context)
+{
+#if defined(__x86_64__)
+    uintptr_t ip = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#else
+    uintptr_t ip = 0;
+#endif
+
+    (void)sig;
+    (void)info;
+    (void)context;
+    if (ip < lib_begin || ip >= lib_end)
+        return;
+    if (++steps < next_stop)
+        return;
+    next_stop = steps + stride;
+    halt();
+}
+
+static void trap_flag(int on)
+{
+#if defined(__x86_64__)
+    if (on)
+        __asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "memory", "cc");
+    else
+        __asm__ volatile("pushfq; andq $~0x100, (%%rsp); popfq" ::: "memory", "cc");
+#else
+    (void)on;
+#endif
+}
+
+struct victim {
+    const struct halt_op *op;
+    int step;
+    atomic_int done;
+};
+
+static void *victim_main(void *arg)
+{
+    struct victim *v = arg;
+
+    if (v->op->alone)
+        work_before();
+    is_victim = 1;
+    if (v->step)
+        trap_flag(1);
+    v->op->op();
+    if (v->step)
+        trap_flag(0);
+    is_victim = 0;
+    atomic_store(&v->done, 1);
+    atomic_store(&stopped, 1);
+    futex_wake(&stopped);
+    return NULL;
+}
+
+/* ---- those who work meanwhile ---- */
+
+struct worker {
+    pthread_t thread;
+    int tid;
+    const struct probe *probe;
+    uint64_t rng;
+    atomic_int wanted, done, stop;
+};
+
+static struct worker workers[WORKERS];
+
+static void *worker_main(void *arg)
+{
+    struct worker *k = arg;
+
+    k->tid = gettid();
+    for (;;) {
+        int n = atomic_load(&k->wanted);
+
+        if (atomic_load(&k->stop))
+            return NULL;
+        if (n == atomic_load(&k->done)) {
+            futex_wait(&k->wanted, n);
+            continue;
+        }
+        k->probe->fn(&k->rng);
+        atomic_store(&k->done, n);
+    }
+}
+
+static int idle(struct worker *k) { return atomic_load(&k->wanted) == atomic_load(&k->done); }
+
+static void send(struct worker *k, const struct probe *p)
+{
+    k->probe = p;
+    atomic_fetch_add(&k->wanted, 1);
+    futex_wake(&k->wanted);
+}
+
+/* Is the thread asleep over a lock? 1: in futex(), 0: not, -1: the kernel does not tell. */
+static int in_futex(int tid)
+{
+    char path[64], text[32] = "";
+    FILE *f;
+    int ok;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+    f = fopen(path, "r");
+    if (f == NULL)
+        return -1;
+    ok = fgets(text, sizeof text, f) != NULL;
+    fclose(f);
+    if (!ok)
+        return -1;
+    return text[0] >= '0' && text[0] <= '9' && atol(text) == SYS_futex;
+}
+
+/* ---- the controller ---- */
+
+struct row {
+    int64_t stops, probes, held[SECTIONS];
+};
+
+static int waits(struct worker *k)
+{
+    return !idle(k) && (k->probe->section == S_TIMER || in_futex(k->tid) != 0);
+}
+
+static void before_probe(uint64_t *rng)
+{
+    (void)rng;
+    work_before();
+}
+
+static int all_idle(void)
+{
+    for (int i = 0; i < WORKERS; i++)
+        if (!idle(&workers[i]))
+            return 0;
+    return 1;
+}
+
+static void say_who_waits(const struct halt_op *op)
+{
+    for (int i = 0; i < WORKERS; i++)
+        if (!idle(&workers[i]))
+            fprintf(stderr, "%s: waits since somebody is stopped in %s\n", workers[i].probe->name, op->name);
+    test_failed(__FILE__, __LINE__, "somebody waits who has nothing to do with it");
+}
+
+/* A thread's first use of a sched makes its counters, under a lock: done before. */
+static void everybody_before(void)
+{
+    static const struct probe before = {"before", before_probe, SECTIONS, 0};
+
+    for (int i = 0; i < WORKERS; i++)
+        send(&workers[i], &before);
+    while (!all_idle())
+        sched_yield();
+}
+
+static const struct probe *probe_of(int section)
+{
+    int i = 0;
+
+    while (probes[i].section != section)
+        i++;
+    return &probes[i];
+}
+
+/* Half of them are those that tell which lock somebody has. */
+static const struct probe *some_probe(uint64_t *rng)
+{
+    const struct probe *p = &probes[rng_below(rng, (uint64_t)n_probes)];
+
+    while (p->section == SECTIONS && rng_below(rng, 2))
+        p = &probes[rng_below(rng, (uint64_t)n_probes)];
+    return p;
+}
+
+/* The victim is stopped: others work. */
+static void at_stop(const struct halt_op *op, struct row *row, uint64_t *rng)
+{
+    int64_t now = mono_now(), patience = now + (rng_below(rng, 64) == 0 ? 20 : 1) * MS / 3;
+    int64_t limit = now + 60 * SEC * (int64_t)test_slow();
+    int must = 0;
+
+    row->stops++;
+    /* These never wait, wherever the victim stands. */
+    row->held[S_TIMER] += gt_timer_status(w.t) == GT_TIMER_LOCKED;
+    CHECK_GE(gt_nobarrier_wake_time(w.p), 0);
+    CHECK_GT(gt_time_sleep_until(w.s), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        const struct probe *p = i == 0 && op->section != S_TIMER ? probe_of(op->section) : some_probe(rng);
+
+        if (idle(&workers[i]) && (i == 0 || rng_below(rng, 2))) {
+            send(&workers[i], p);
+            row->probes++;
+        }
+    }
+    while (!all_idle() && mono_now() < patience)
+        sched_yield();
+    for (int i = 0; i < WORKERS; i++) {
+        struct worker *k = &workers[i];
+
+        if (waits(k) && k->probe->section < SECTIONS && k->probe->section != S_TIMER)
+            row->held[k->probe->section]++;
+        must |= op->alone && k->probe != NULL && k->probe->alone && !idle(k);
+    }
+    while (must && atomic_load(&forks_under_way) == 0) {   /* a fork waits for all locks, holding some */
+        must = 0;
+        for (int i = 0; i < WORKERS; i++)
+            must |= workers[i].probe != NULL && workers[i].probe->alone && !idle(&workers[i]);
+        if (mono_now() > limit)
+            say_who_waits(op);
+        sched_yield();
+    }
+}
+
+static void run_once(const struct halt_op *op, struct row *row, int step, int first, uint64_t *rng)
+{
+    struct victim v = {op, step, 0};
+    pthread_t th;
+
+    world_start(op->runtime);
+    if (op->setup != NULL)
+        op->setup();
+    if (op->alone)
+        everybody_before();
+    steps = 0;
+    next_stop = (int64_t)first + 1;
+    atomic_store(&stopped, 0);
+    atomic_store(&by_hook, !step);
+    th = thread_start(victim_main, &v);
+    for (;;) {
+        while (atomic_load(&stopped) == 0)
+            futex_wait(&stopped, 0);
+        if (atomic_load(&v.done))
+            break;
+        atomic_store(&stopped, 0);
+        at_stop(op, row, rng);
+        atomic_store(&go, 1);
+        futex_wake(&go);
+    }
+    thread_join(th);
+    for (int64_t limit = mono_now() + 60 * SEC * (int64_t)test_slow(); !all_idle(); sched_yield())
+        if (mono_now() > limit)
+            test_failed(__FILE__, __LINE__, "%s is over, and somebody still waits", op->name);
+    world_end();
+}
+
+static int find_library(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    if (strstr(info->dlpi_name, "libgotimer") == NULL)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+        if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0) {
+            lib_begin = info->dlpi_addr + ph->p_vaddr;
+            lib_end = lib_begin + ph->p_memsz;
+        }
+    }
+    return 1;
+}
+
+static volatile int traps;
+
+static void count_trap(int sig)
+{
+    (void)sig;
+    traps = traps + 1;
+}
+
+/* Does a trap after each instruction arrive? */
+static int stepping_works(void)
+{
+    struct sigaction sa;
+
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = count_trap;
+    CHECK_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
+    trap_flag(1);
+    for (volatile int i = 0; i < 10; i++) {}
+    trap_flag(0);
+    memset(&sa, 0, sizeof sa);
+    sa.sa_sigaction = on_trap;
+    sa.sa_flags = SA_SIGINFO;
+    CHECK_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
+    dl_iterate_phdr(find_library, NULL);
+    return traps > 10 && lib_end > lib_begin;
+}
+
+static void print_row(const char *name, const struct row *r)
+{
+    printf("%-22s %7lld %7lld", name, (long long)r->stops, (long long)r->probes);
+    for (int i = 0; i < SECTIONS; i++)
+        printf(" %8lld", (long long)r->held[i]);
+    printf("\n");
+}
+
+static struct row run_all(int step)
+{
+    struct row sum = {0};
+    uint64_t rng = test_seed();
+
+    for (int i = 0; i < WORKERS; i++) {
+        workers[i].rng = rng_next(&rng);
+        workers[i].thread = thread_start(worker_main, &workers[i]);
+    }
+    printf("%-22s %7s %7s", "stopped in", "stops", "work");
+    for (int i = 0; i < SECTIONS; i++)
+        printf(" %8s", section_names[i]);
+    printf("\n");
+    for (int i = 0; i < n_halt_ops; i++) {
+        struct row row = {0};
+
+        if (step && halt_ops[i].no_step)
+            continue;
+        if (step) {
+            int n;
+
+            stride = INT32_MAX;          /* first without a stop: how long is it? */
+            run_once(&halt_ops[i], &row, 1, INT32_MAX, &rng);
+            stride = steps < 4 * 60 ? 4 : (int)(steps / 60);
+            n = rounds(2, stride);       /* in the end, a stop at each instruction */
+            for (int k = 0; k < n; k++)
+                run_once(&halt_ops[i], &row, 1, n == stride ? k : (int)rng_below(&rng, (uint64_t)stride), &rng);
+        } else {
+            for (int k = 0; k < rounds(60, 300) && row.stops < rounds(300, 3000); k++)
+                run_once(&halt_ops[i], &row, 0, 0, &rng);
+        }
+        print_row(halt_ops[i].name, &row);
+        sum.stops += row.stops;
+        sum.probes += row.probes;
+        for (int k = 0; k < SECTIONS; k++)
+            sum.held[k] += row.held[k];
+    }
+    print_row("all", &sum);
+    for (int i = 0; i < WORKERS; i++) {
+        atomic_store(&workers[i].stop, 1);
+        atomic_fetch_add(&workers[i].wanted, 1);
+        futex_wake(&workers[i].wanted);
+        thread_join(workers[i].thread);
+    }
+    return sum;
+}
+
+TEST(halt_at_each_instruction, 180)
+{
+    struct row sum;
+
+    if (!stepping_works()) {
+        printf("not run: this machine does not step through the library\n");
+        return;
+    }
+    sum = run_all(1);
+    /* Every lock has been held by somebody who stood still. */
+    for (int i = 0; i < SECTIONS; i++)
+        if (sum.held[i] == 0)
+            test_failed(__FILE__, __LINE__, "nobody was stopped with the lock of: %s", section_names[i]);
+}
+
+TEST(halt_at_each_hook, 120)
+{
+    struct row sum = run_all(0);
+
+    /* Hooks are called with these held; the timer's own lock is held over none. */
+    CHECK_GT(sum.held[S_P], 0);
+    CHECK_GT(sum.held[S_SLAB], 0);
+    CHECK_GT(sum.held[S_REGISTRY], 0);
+    CHECK_GT(sum.held[S_FD], 0);
+}
