@@ -5,6 +5,7 @@
 //! under way over one of its Ps, are gone (`refs`).
 
 use super::bubble::Bubble;
+use super::p::P;
 use super::registry::Registry;
 use super::{fork, tls};
 use crate::engine::{
@@ -343,12 +344,25 @@ impl Sched {
             }
         });
         self.registry.for_each_slot(|p| {
-            let (all, dead) = (p.num_timers() as u64, p.deleted_timers() as u64);
+            let (all, dead) = self.counts(p);
             stats.pending += all.saturating_sub(dead);
             stats.zombies += dead;
         });
         stats.timers = self.slab.in_use();
         stats
+    }
+
+    /// Entries of a P, and dead ones. Somebody may be sweeping, who publishes the one when he
+    /// is done, and the other as he goes: so not in the middle of that, if it can be helped.
+    fn counts(&self, p: &P) -> (u64, u64) {
+        let mut backoff = crate::sync::Backoff::new();
+        for _ in 0..100 {
+            if let Some(h) = p.try_lock(self) {
+                return (h.heap.total() as u64, p.deleted_timers() as u64);
+            }
+            backoff.snooze(&self.host);
+        }
+        (p.num_timers() as u64, p.deleted_timers() as u64)
     }
 
     /// How many callbacks began as late as this bucket says.
