@@ -124,7 +124,7 @@ static int run_planted(char *program)
 int main(int argc, char **argv)
 {
     char **args = calloc((size_t)argc + 3, sizeof *args);
-    int n = 0, jobs = 0;
+    int n = 0, jobs = 0, status;
 
     if (args == NULL)
         return 2;
@@ -141,5 +141,7 @@ int main(int argc, char **argv)
         args[n++] = name;
         args[n++] = two;
     }
-    return run_harness(args, relay, NULL);
+    status = run_harness(args, relay, NULL);
+    free(args);
+    return status;
 }
