@@ -76,10 +76,16 @@ pub(super) fn syscall(enter: bool) {
         return;
     };
     match thread("gotimer-spare".to_string(), move || run(s, None)) {
-        Ok(t) => RT.with(|state| {
-            state.threads.retain(|t| !t.is_finished()); // spares that have left
-            state.threads.push(t);
-        }),
+        Ok(t) => {
+            let left: Vec<_> = RT.with(|state| {
+                state.threads.push(t);
+                let threads = &mut state.threads;
+                threads.extract_if(.., |t| t.is_finished()).collect()
+            });
+            for t in left {
+                let _ = t.join(); // a spare of before: at once
+            }
+        }
         Err(_) => {
             RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
         }
