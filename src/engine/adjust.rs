@@ -80,7 +80,7 @@ pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
 /// `timer_modified_earliest`, so the scan sees it, or it comes after (2) and stays.
 pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool) {
     let earliest = h.tm.modified_earliest();
-    if !force && (earliest == 0 || earliest > now) {
+    if !force && earliest > now {
         return;
     }
     #[cfg(not(gt_mutant = "clear_after_scan"))]

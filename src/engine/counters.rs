@@ -106,6 +106,17 @@ impl Block {
         self.writing.store(0, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// One more, in a block that the calling thread owns.
+    #[inline(always)]
+    pub(crate) fn count_own(&self, what: Counter) {
+        debug_assert!(!self.shared);
+        bump(&self.counts[what as usize], 1, false);
+    }
+
     #[inline(always)]
     pub(crate) fn add(&self, what: Counter, n: u64) {
         bump(&self.counts[what as usize], n, self.shared);

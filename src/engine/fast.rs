@@ -4,51 +4,52 @@
 //! it, before anything was done. What is rare here too stands apart, so that the way
 //! through saves no registers and calls nothing.
 
-use super::modtimer::{Arm, changes};
+use super::modtimer::Arm;
 use super::sweep::sweep_over_bound;
-use super::timer::{CHAN, DETACHED, FREED, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
+use super::timer::{CHAN, DETACHED, FREED, Fields, HAS_DROP, Quick, SHUTDOWN, SLACK, TimerRef};
 use super::timers::Timers;
 use super::{Counter, Procs};
 
 /// modtimer. `None`: not such a case.
 #[inline(always)]
 pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
-    let mut l = t.try_lock_heaped(s.host(), FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN)?;
-    if arm.period != l.period
-        || arm.set.is_some_and(|set| changes(&l, set))
-        || arm.add && l.when != 0
-    {
+    let block = s.quick_block()?;
+    let mut l = t.try_lock_heaped(FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK)?;
+    let pending = l.when != 0;
+    if arm.period != l.period || arm.add && pending || arm.set.is_some_and(|set| differs(&l, set)) {
         l.put_back();
         return None;
     }
     let tm = s.timers(l.p());
-    let block = s.leaf_block();
-    let pending = l.when != 0;
     l.when = arm.when;
     if pending {
-        block.add(Counter::Rearmed, 1);
+        block.count_own(Counter::Rearmed);
     } else {
-        block.add(Counter::Armed, 1);
+        block.count_own(Counter::Armed);
         tm.sub_deleted();
     }
-    let due = l.due();
-    l.set_stamp(tm.stamp_for(due));
-    // One branch for both: of the first alone nobody could tell which way it goes.
-    if (due < l.key) & tm.is_earliest(due) {
-        return Some(lowered(s, tm, l, due, pending));
+    // One branch: of each part alone nobody could tell which way it goes.
+    if tm.is_for_later_pass(arm.when) | ((arm.when < l.key) & tm.is_earliest(arm.when)) {
+        return Some(earlier(s, tm, l, pending));
     }
-    l.unlock(State::Modified);
+    l.unlock(0);
     Some(pending)
 }
 
-/// The wake time of the P gets earlier.
+#[inline(always)]
+fn differs(l: &Fields, (f, arg, seq): (super::Func, *mut std::ffi::c_void, usize)) -> bool {
+    l.arg != arg || l.seq != seq || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
+}
+
+/// The new time is due already, or the P's wake time gets earlier.
 #[cold]
 #[inline(never)]
-fn lowered<S: Procs>(s: &S, tm: &Timers, l: Locked<'_>, due: i64, pending: bool) -> bool {
-    let lowered = tm.update_timer_modified_earliest(due);
-    l.unlock(State::Modified);
+fn earlier<S: Procs>(s: &S, tm: &Timers, l: Quick<'_>, pending: bool) -> bool {
+    let when = l.when;
+    let lowered = when < l.key && tm.update_timer_modified_earliest(when);
+    l.unlock(tm.stamp_for(when));
     if lowered {
-        tm.note_lowered(s, due);
+        tm.note_lowered(s, when);
     }
     pending
 }
@@ -56,17 +57,17 @@ fn lowered<S: Procs>(s: &S, tm: &Timers, l: Locked<'_>, due: i64, pending: bool)
 /// deltimer. `None`: not such a case.
 #[inline(always)]
 pub(crate) fn stop<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
-    let mut l = t.try_lock_heaped(s.host(), FREED | SHUTDOWN | DETACHED | CHAN)?;
+    let block = s.quick_block()?;
+    let mut l = t.try_lock_heaped(FREED | SHUTDOWN | DETACHED | CHAN)?;
     if l.when == 0 {
         l.put_back();
         return Some(false);
     }
     let tm = s.timers(l.p());
     l.when = 0;
-    l.set_stamp(0);
+    block.count_own(Counter::Stopped);
     tm.add_deleted();
-    s.leaf_block().add(Counter::Stopped, 1);
-    l.unlock(State::Modified);
+    l.unlock(0);
     if tm.owes_sweep() {
         sweep_over_bound(s, tm);
     }

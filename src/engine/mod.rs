@@ -67,9 +67,10 @@ pub(crate) trait Procs: Sync {
     fn pass_done(&self, p: &Timers);
     /// This thread's counters. Asked for anew after each callback.
     fn block(&self) -> &Block;
-    /// The same, found faster; for code that calls no callback and no hook.
-    fn leaf_block(&self) -> &Block {
-        self.block()
+    /// The same, for the short paths, which call no callback and no hook: a block of the
+    /// thread's own. `None`: they are closed, see Sched::quick.
+    fn quick_block(&self) -> Option<&Block> {
+        Some(self.block())
     }
     /// Are heaps verified all the time?
     fn verifying(&self) -> bool;

@@ -52,6 +52,8 @@ impl State {
 const STATE: u32 = 3;
 const PRIOR_SHIFT: u32 = 2;
 const PRIOR: u32 = STATE << PRIOR_SHIFT;
+/// See try_lock_heaped.
+const HEAPED: u32 = 2;
 /// gt_timer_free was called: the handle is dead.
 pub(crate) const FREED: u32 = 1 << 4;
 /// gt_shutdown_timer was called, or the sched was freed.
@@ -64,7 +66,7 @@ pub(crate) const DETACHED: u32 = 1 << 7;
 pub(crate) const CHAN: u32 = 1 << 8;
 /// log2 of the slack: the key is `when` rounded up to a multiple of it.
 const SLACK_SHIFT: u32 = 9;
-const SLACK: u32 = 0x3f << SLACK_SHIFT;
+pub(crate) const SLACK: u32 = 0x3f << SLACK_SHIFT;
 pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
@@ -165,35 +167,26 @@ impl Timer {
         self.status.load(Ordering::Relaxed)
     }
 
-    /// Locks the timer if it is in a heap, nobody holds it, it has no flag of `none_of`, and the
-    /// host does not want to be told.
+    /// Locks the timer for a short path: if it is in a heap, nobody holds it, and it has
+    /// nothing that is uncommon. The host does not want to be told: see Procs::quick_block.
     #[inline(always)]
-    pub(crate) fn try_lock_heaped<'a>(
-        &'a self,
-        host: &'a Host,
-        none_of: u32,
-    ) -> Option<Locked<'a>> {
+    pub(crate) fn try_lock_heaped(&self, uncommon: u32) -> Option<Quick<'_>> {
         let word = self.status.load(Ordering::Relaxed);
-        let state = word & STATE;
-        let heaped = state == State::Waiting as u32 || state == State::Modified as u32;
-        if !heaped || word & none_of != 0 || host.pins() {
+        // Waiting and Modified, plus one, have bit 1; Removed and Locked do not.
+        if word.wrapping_add(1) & (HEAPED | uncommon) != HEAPED {
             return None;
         }
-        let locked = word & !PRIOR | State::Locked as u32 | state << PRIOR_SHIFT;
-        let taken = self
-            .status
-            .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
-            .is_ok();
-        if !taken {
-            return None;
-        }
+        // PRIOR: nothing but "not Removed" is asked of it.
+        self.status
+            .compare_exchange(
+                word,
+                word | State::Locked as u32 | PRIOR,
+                LOCK,
+                Ordering::Relaxed,
+            )
+            .ok()?;
         rank::enter(rank::TIMER);
-        Some(Locked {
-            t: self,
-            host,
-            state: State::of(word),
-            word: word & !(STATE | PRIOR),
-        })
+        Some(Quick { t: self, word })
     }
 
     /// Locks the timer, pinning the green thread first (S2; golang/go#38070: a holder that
@@ -364,6 +357,54 @@ pub(crate) fn slack_flags(ns: i64) -> u32 {
 /// Past the end of time there is no later multiple.
 fn round_up(when: i64, mask: i64) -> i64 {
     when.checked_add(mask).map_or(when, |w| w & !mask)
+}
+
+/// A timer locked by a short path: in a heap, and with no slack, so that its key is `when`.
+#[must_use = "unlock it"]
+pub(crate) struct Quick<'a> {
+    t: &'a Timer,
+    /// The status word as it was found.
+    word: u32,
+}
+
+impl Quick<'_> {
+    /// Unlocks it as Modified: with this stamp, see `Locked::set_stamp`.
+    #[inline(always)]
+    pub(crate) fn unlock(self, stamp: u32) {
+        let word = self.word & !(STATE | STAMP) | State::Modified as u32 | stamp << STAMP_SHIFT;
+        rank::leave(rank::TIMER);
+        // Release: as in Locked::unlock.
+        self.t.status.store(word, UNLOCK);
+    }
+
+    /// Unlocks it as it was found.
+    #[inline(always)]
+    pub(crate) fn put_back(self) {
+        rank::leave(rank::TIMER);
+        self.t.status.store(self.word, UNLOCK);
+    }
+
+    #[inline(always)]
+    pub(crate) fn p(&self) -> u32 {
+        self.t.p.load(Ordering::Relaxed)
+    }
+}
+
+impl Deref for Quick<'_> {
+    type Target = Fields;
+    #[inline(always)]
+    fn deref(&self) -> &Fields {
+        // SAFETY: this guard is the lock, and hands out no reference beyond its own borrow.
+        unsafe { self.t.fields.get() }
+    }
+}
+
+impl DerefMut for Quick<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Fields {
+        // SAFETY: as above, and the guard is borrowed exclusively.
+        unsafe { self.t.fields.get() }
+    }
 }
 
 impl Deref for Locked<'_> {

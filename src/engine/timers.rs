@@ -48,7 +48,7 @@ pub(crate) struct Timers {
     /// Guarded by `lock`.
     inner: Guarded<Inner>,
     published: Line<Published>,
-    pass: Line<Pass>,
+    rearm: Line<Rearm>,
     /// The P's index. Never changes.
     pub(crate) index: u32,
 }
@@ -73,9 +73,6 @@ const CHANGE: u64 = 1 << 32;
 struct Published {
     /// Key of the first entry, 0 when there is none. adjusttimers may lower it early.
     timer0_when: AtomicI64,
-    /// Not later than any `when` below its key of a Modified timer; 0: none. Lowered by
-    /// modtimer under the timer's lock only; cleared under the P's lock.
-    timer_modified_earliest: AtomicI64,
     /// See "The wake protocol". Raised and lowered without any lock.
     told: AtomicI64,
     /// Entries, dead ones included; changes at unlock only, so it never dips.
@@ -87,14 +84,20 @@ struct Published {
     in_mask: AtomicU32,
 }
 
-/// The pass under way, read by modtimer without the lock: a stale reading means that
-/// the arming came before the pass, or after it.
-struct Pass {
-    /// Its `now`; i64::MIN when there is none.
-    now: AtomicI64,
+/// What a re-arm looks at; seldom written, so that all threads have it in their caches.
+struct Rearm {
+    /// Not later than any `when` below its key of a Modified timer; NONE: there is none.
+    /// Lowered by modtimer under the timer's lock only; cleared under the P's lock.
+    timer_modified_earliest: AtomicI64,
+    /// `now` of the pass under way; i64::MIN when there is none. Read without the lock: a
+    /// stale reading means that the arming came before the pass, or after it.
+    pass_now: AtomicI64,
     /// Its number, 1..=0xffff.
-    seq: AtomicU32,
+    pass_seq: AtomicU32,
 }
+
+/// Later than any time: so "is it earlier" needs no second question.
+const NONE: i64 = i64::MAX;
 
 // SAFETY: `inner` is guarded by `lock`; the runs in it are linked and unlinked under it.
 unsafe impl Sync for Timers {}
@@ -114,15 +117,15 @@ impl Timers {
             }),
             published: Line(Published {
                 timer0_when: AtomicI64::new(0),
-                timer_modified_earliest: AtomicI64::new(0),
                 told: AtomicI64::new(MAX_WHEN),
                 num_timers: AtomicU32::new(0),
                 deleted_timers: AtomicU64::new(0),
                 in_mask: AtomicU32::new(0),
             }),
-            pass: Line(Pass {
-                now: AtomicI64::new(i64::MIN),
-                seq: AtomicU32::new(1),
+            rearm: Line(Rearm {
+                timer_modified_earliest: AtomicI64::new(NONE),
+                pass_now: AtomicI64::new(i64::MIN),
+                pass_seq: AtomicU32::new(1),
             }),
             index,
         }
@@ -218,17 +221,23 @@ impl Timers {
     /// arming belongs to a later pass (S10), else 0.
     #[inline(always)]
     pub(crate) fn stamp_for(&self, when: i64) -> u32 {
-        // Relaxed: see Pass.
-        if when <= self.pass.now.load(Ordering::Relaxed) {
-            self.pass.seq.load(Ordering::Relaxed)
+        if self.is_for_later_pass(when) {
+            self.pass_seq()
         } else {
             0
         }
     }
 
+    /// Is this time due already for the pass under way?
+    #[inline(always)]
+    pub(crate) fn is_for_later_pass(&self, when: i64) -> bool {
+        // Relaxed: see Rearm.
+        when <= self.rearm.pass_now.load(Ordering::Relaxed)
+    }
+
     #[inline(always)]
     pub(crate) fn pass_seq(&self) -> u32 {
-        self.pass.seq.load(Ordering::Relaxed)
+        self.rearm.pass_seq.load(Ordering::Relaxed)
     }
 
     /// Key of the first entry, without asking for a wake-up; 0: none.
@@ -254,17 +263,13 @@ impl Timers {
     #[inline(always)]
     pub(crate) fn is_earliest(&self, when: i64) -> bool {
         sc_fence();
-        let old = self
-            .published
-            .timer_modified_earliest
-            .load(Ordering::SeqCst);
-        (old == 0) | (when < old)
+        when < self.rearm.timer_modified_earliest.load(Ordering::SeqCst)
     }
 
     fn lower_modified_earliest(&self, when: i64) -> bool {
-        let earliest = &self.published.timer_modified_earliest;
+        let earliest = &self.rearm.timer_modified_earliest;
         let mut old = earliest.load(Ordering::Relaxed);
-        while old == 0 || when < old {
+        while when < old {
             match earliest.compare_exchange_weak(old, when, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,
                 Err(seen) => old = seen,
@@ -277,12 +282,12 @@ impl Timers {
     /// then is cleared. P's lock held.
     pub(crate) fn fold_modified_earliest(&self) {
         let (earliest, first) = (
-            &self.published.timer_modified_earliest,
+            &self.rearm.timer_modified_earliest,
             &self.published.timer0_when,
         );
         loop {
             let m = earliest.load(Ordering::Relaxed);
-            if m == 0 {
+            if m == NONE {
                 return;
             }
             let t0 = first.load(Ordering::Relaxed);
@@ -290,10 +295,10 @@ impl Timers {
                 #[cfg(not(gt_mutant = "no_fold"))]
                 first.store(m, Ordering::Release);
             }
-            // Release: who reads the 0 sees the store above. SeqCst: who read or lowered this
+            // Release: who reads NONE sees the store above. SeqCst: who read or lowered this
             // word before us has his timer Locked or Modified in what we read next.
             if earliest
-                .compare_exchange(m, 0, Ordering::SeqCst, Ordering::Relaxed)
+                .compare_exchange(m, NONE, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
             {
                 sc_fence();
@@ -302,23 +307,18 @@ impl Timers {
         }
     }
 
-    /// The earliest time in `timer_modified_earliest`, 0: none.
+    /// The time in `timer_modified_earliest`; i64::MAX: none.
     pub(crate) fn modified_earliest(&self) -> i64 {
-        self.published
-            .timer_modified_earliest
-            .load(Ordering::Relaxed)
+        self.rearm.timer_modified_earliest.load(Ordering::Relaxed)
     }
 
     fn read_wake_time(&self) -> i64 {
-        // Acquire on both: if the first is a 0 of fold_modified_earliest, the second is
+        // Acquire on both: if the first is a NONE of fold_modified_earliest, the second is
         // the folded value or a newer one.
-        let m = self
-            .published
-            .timer_modified_earliest
-            .load(Ordering::Acquire);
+        let m = self.rearm.timer_modified_earliest.load(Ordering::Acquire);
         let t0 = self.published.timer0_when.load(Ordering::Acquire);
         match (m, t0) {
-            (0, t) => t,
+            (NONE, t) => t,
             (m, 0) => m,
             (m, t) => m.min(t),
         }
@@ -411,7 +411,8 @@ impl<S: Procs> Held<'_, S> {
             pub_.told.fetch_max(MAX_WHEN, Ordering::AcqRel);
         } else {
             // golang/go#51654: left set on an empty heap, it makes pollers spin.
-            pub_.timer_modified_earliest.store(0, Ordering::Relaxed);
+            let earliest = &self.tm.rearm.timer_modified_earliest;
+            earliest.store(NONE, Ordering::Relaxed);
             if self.passes > 0 {
                 return; // the callback that runs now may well arm again; the pass's end looks
             }
@@ -426,14 +427,13 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn begin_pass(&mut self, now: i64) {
         self.passes += 1;
         self.next_pass();
-        let pass = &self.tm.pass;
-        pass.now
-            .store(now.max(pass.now.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let pass_now = &self.tm.rearm.pass_now;
+        pass_now.store(now.max(pass_now.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// Stamps made so far no longer count, and deferred entries enter the heap.
     pub(crate) fn next_pass(&mut self) {
-        let seq = &self.tm.pass.seq;
+        let seq = &self.tm.rearm.pass_seq;
         let next = seq.load(Ordering::Relaxed) & 0xffff;
         seq.store(if next == 0xffff { 1 } else { next + 1 }, Ordering::Relaxed);
         if self.heap.has_deferred() {
@@ -444,7 +444,7 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn end_pass(&mut self) {
         self.passes = self.passes.saturating_sub(1); // 0 already in a fork child
         if self.passes == 0 {
-            self.tm.pass.now.store(i64::MIN, Ordering::Relaxed);
+            self.tm.rearm.pass_now.store(i64::MIN, Ordering::Relaxed);
             self.next_pass();
         }
     }
@@ -464,7 +464,7 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn set_passes_after_fork(&mut self, passes: u32) {
         self.passes = passes;
         if passes == 0 {
-            self.tm.pass.now.store(i64::MIN, Ordering::Relaxed);
+            self.tm.rearm.pass_now.store(i64::MIN, Ordering::Relaxed);
         }
         self.next_pass();
     }

@@ -203,14 +203,15 @@ pub(super) unsafe fn any_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sc
     Ok((t, unsafe { &*engine::owner(t).cast::<Sched>() }))
 }
 
-/// The timer of a handle and its sched, for the calls that look at the timer's flags before
-/// they do anything: those say that its sched was freed. `None`: the long way.
+/// The timer of a handle and its sched, for the short paths (engine/fast.rs): the timer's
+/// flags say when its sched was freed, and the sched when it is a fork child's. `None`: the
+/// long way.
 ///
 /// # Safety
 /// As for `any_timer`.
 #[inline(always)]
 pub(super) unsafe fn fast_timer<'a>(t: *mut gt_timer) -> Option<(TimerRef, &'a Sched)> {
-    if cfg!(feature = "checked") || forked() {
+    if cfg!(feature = "checked") {
         return None;
     }
     // SAFETY: the caller's promise: a node of a slab, or NULL; the sched outlives it.

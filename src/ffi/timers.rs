@@ -43,7 +43,8 @@ const _: () = {
 /// Checks the numbers of an arming.
 #[inline(always)]
 pub(super) fn arm(when: i64, period: i64, add: bool) -> Result<Arm> {
-    if when <= 0 || period < 0 {
+    // when <= 0 || period < 0, in one branch.
+    if when.wrapping_sub(1) | when | period < 0 {
         Err(Error::Inval)
     } else {
         Ok(Arm {
@@ -81,12 +82,42 @@ unsafe fn fast_rearm(t: *mut gt_timer, arm: &Result<Arm>) -> Option<bool> {
 }
 
 /// modtimer by handle, when fast::rearm has left it to us.
+///
+/// # Safety
+/// As for `any_timer`.
 #[cold]
 #[inline(never)]
-fn modtimer_by(t: Result<(TimerRef, &Sched)>, arm: Result<Arm>) -> c_int {
+unsafe fn modtimer_by(t: *mut gt_timer, arm: Result<Arm>) -> c_int {
     call(|| {
-        let (t, s) = t?;
+        // SAFETY: the caller's promise.
+        let (t, s) = unsafe { func_timer(t) }?;
         engine::modtimer(s, t, None, None, &arm?)
+    })
+}
+
+/// The same for calls that keep f, arg and seq: all in registers, so that the way past it
+/// has nothing to save.
+///
+/// # Safety
+/// As for `any_timer`.
+#[cold]
+#[inline(never)]
+unsafe fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { modtimer_by(t, arm(when, period, add)) }
+}
+
+/// deltimer by handle, when fast::stop has left it to us.
+///
+/// # Safety
+/// As for `any_timer`.
+#[cold]
+#[inline(never)]
+unsafe fn deltimer_by(t: *mut gt_timer) -> c_int {
+    call(|| {
+        // SAFETY: the caller's promise.
+        let (t, s) = unsafe { func_timer(t) }?;
+        engine::deltimer(s, t, None)
     })
 }
 
@@ -170,7 +201,7 @@ pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -
     match unsafe { fast_rearm(t, &arm) } {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
-        None => modtimer_by(unsafe { func_timer(t) }, arm),
+        None => unsafe { rearm_by(t, when, period, true) },
     }
 }
 
@@ -199,7 +230,7 @@ pub unsafe extern "C" fn gt_modtimer(
     match unsafe { fast_rearm(t, &arm) } {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
-        None => modtimer_by(unsafe { func_timer(t) }, arm),
+        None => unsafe { modtimer_by(t, arm) },
     }
 }
 
@@ -220,7 +251,7 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
     match unsafe { fast_rearm(t, &arm) } {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
-        None => modtimer_by(unsafe { func_timer(t) }, arm),
+        None => unsafe { rearm_by(t, when, period, false) },
     }
 }
 
@@ -317,10 +348,7 @@ pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::stop(s, t)) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
-        None => call(|| {
-            let (t, s) = unsafe { func_timer(t) }?;
-            engine::deltimer(s, t, None)
-        }),
+        None => unsafe { deltimer_by(t) },
     }
 }
 

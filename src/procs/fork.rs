@@ -123,6 +123,11 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     FORKED.store(true, Ordering::Relaxed);
+    // SAFETY: the lock is held since `prepare`.
+    for &s in unsafe { &*SCHEDS.list.get() } {
+        // SAFETY: as in `prepare`.
+        unsafe { &*s }.close_quick();
+    }
     parent();
 }
 
@@ -137,6 +142,7 @@ pub(crate) fn after_fork(above: impl Fn(&Sched) -> i64) -> Result<()> {
     wait::WAITERS.forget();
     for_each_sched_unlocked(|s| repair(s, me, &above));
     FORKED.store(false, Ordering::Relaxed);
+    for_each_sched_unlocked(Sched::open_quick);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod adopt;
 mod bubble;
 mod fd;
 mod fork;
+mod last;
 mod note;
 mod p;
 mod park;

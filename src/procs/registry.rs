@@ -29,10 +29,10 @@ pub(crate) const MAX_PS: usize = SEGMENT * SEGMENTS - 1;
 
 #[repr(C, align(64))]
 struct Segment {
+    ps: [P; SEGMENT],
     /// Bit i: P i of this segment has timers. Changed under that P's lock (design: an
     /// owner who clears it from outside would hide what another thread inserted).
     timerp_mask: AtomicU64,
-    ps: [P; SEGMENT],
 }
 
 pub(crate) struct Registry {
@@ -75,9 +75,13 @@ impl Registry {
     /// The P with this index, as a timer or the list names it.
     #[inline(always)]
     pub(crate) fn p(&self, index: u32) -> &P {
-        let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
-        // SAFETY: an index is given out after its segment was set, and segments stay.
-        unsafe { &(*segment).ps[index as usize % SEGMENT] }
+        debug_assert!(index as usize <= MAX_PS);
+        // SAFETY: indexes go up to MAX_PS; one is given out after its segment was set, and
+        // segments stay.
+        unsafe {
+            let segment = self.segments.get_unchecked(index as usize / SEGMENT);
+            &(*segment.load(Ordering::Acquire)).ps[index as usize % SEGMENT]
+        }
     }
 
     pub(crate) fn orphan(&self) -> &P {

@@ -21,6 +21,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const CHAN_LOCKS: usize = 64;
+/// No sched has this uid.
+const QUICK_NEVER: u64 = u64::MAX;
 
 /// How a sched is made.
 pub(crate) struct Config {
@@ -79,6 +81,9 @@ impl Stats {
 pub(crate) struct Sched {
     /// Never used twice, unlike addresses.
     pub(crate) uid: u64,
+    /// The uid, while the short paths of engine/fast.rs are open: no hook wants to be told of
+    /// each lock, and this is no fork child that has not been repaired. Else QUICK_NEVER.
+    quick: AtomicU64,
     host: Host,
     clock: Clock,
     pub(crate) slab: Slab,
@@ -129,6 +134,7 @@ impl Sched {
             .cast::<Sched>();
         let s = Sched {
             uid: UID.fetch_add(1, Ordering::Relaxed),
+            quick: AtomicU64::new(QUICK_NEVER),
             host,
             clock: Clock::new(config.kind),
             slab: Slab::new(),
@@ -157,8 +163,27 @@ impl Sched {
             unsafe { Self::destroy(p) };
             return Err(e);
         }
+        s.open_quick();
         fork::add_sched(s);
         Ok(p)
+    }
+
+    #[inline(always)]
+    pub(crate) fn quick(&self) -> u64 {
+        // Relaxed: it changes in a fork child only, which has one thread.
+        self.quick.load(Ordering::Relaxed)
+    }
+
+    /// Opens the short paths, if the hooks allow them.
+    pub(crate) fn open_quick(&self) {
+        if !self.host.pins() {
+            self.quick.store(self.uid, Ordering::Relaxed);
+        }
+    }
+
+    /// In a fork child: whoever comes must ask whether it was repaired.
+    pub(crate) fn close_quick(&self) {
+        self.quick.store(QUICK_NEVER, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -539,8 +564,8 @@ impl Procs for Sched {
     }
 
     #[inline(always)]
-    fn leaf_block(&self) -> &Block {
-        tls::leaf_block(self)
+    fn quick_block(&self) -> Option<&Block> {
+        tls::quick_block(self)
     }
 
     fn verifying(&self) -> bool {

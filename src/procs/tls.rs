@@ -5,6 +5,7 @@
 //! inlined, and nothing of it is kept over a callback.
 
 use super::fork;
+use super::last::last;
 use super::p::P;
 use super::sched::Sched;
 use crate::engine::Block;
@@ -12,10 +13,11 @@ use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const CACHED: usize = 4;
+const CACHED: usize = 3;
 
 pub(crate) struct Hot {
-    /// Counter blocks of the scheds that this thread used last: uid and block.
+    /// Counter blocks of the scheds that this thread used before the one in `last`: uid and
+    /// block.
     blocks: [Cell<(u64, *const Block)>; CACHED],
     next: Cell<usize>,
     /// The bound P and the uid of its sched. The P is looked at only after the sched is
@@ -55,6 +57,7 @@ impl Drop for AtExit {
         for b in &hot().blocks {
             b.set((0, std::ptr::null()));
         }
+        set_last(0, std::ptr::null());
         fork::for_each_sched(|s| s.release_blocks(token));
     }
 }
@@ -87,42 +90,68 @@ pub(crate) fn add_wake_depth(n: i32) {
     depth.set(depth.get().wrapping_add_signed(n));
 }
 
-/// This thread's counters in a sched.
-#[inline]
+/// The sched that this thread used last, and its counters there.
+#[inline(always)]
+fn get_last() -> (u64, *const Block) {
+    // SAFETY: this thread's own, and used up before any callback.
+    let l = unsafe { &*last() };
+    (l.uid.get(), l.block.get())
+}
+
+fn set_last(uid: u64, block: *const Block) {
+    // SAFETY: as above.
+    let l = unsafe { &*last() };
+    l.uid.set(uid);
+    l.block.set(block);
+}
+
+/// This thread's counters in a sched. Not inlined, as `hot`: a callback may come before and
+/// after.
+#[inline(never)]
 pub(crate) fn block(s: &Sched) -> &Block {
-    let h = hot();
-    let (uid, b) = h.blocks[0].get();
+    let (uid, b) = get_last();
     if uid == s.uid {
         // SAFETY: a block lives as long as its sched, and `s` is that sched.
         return unsafe { &*b };
     }
-    find_block(s, h)
+    find_block(s)
 }
 
 /// The same, inlined: for code from which no callback is called, so that nothing of the
-/// thread is kept over one.
+/// thread is kept over one. `None`: the short paths of this sched are closed to this thread.
 #[inline(always)]
-pub(crate) fn leaf_block(s: &Sched) -> &Block {
-    let (uid, b) = HOT.with(|h| h.blocks[0].get());
-    if uid == s.uid {
-        // SAFETY: as above.
-        return unsafe { &*b };
+pub(crate) fn quick_block(s: &Sched) -> Option<&Block> {
+    let (uid, b) = get_last();
+    if uid != s.quick() {
+        return None;
     }
-    block(s)
+    // SAFETY: as above: `quick` is the uid, or a number that no sched has.
+    unsafe {
+        std::hint::assert_unchecked(!b.is_null());
+        Some(&*b)
+    }
 }
 
 #[cold]
-fn find_block<'a>(s: &'a Sched, h: &Hot) -> &'a Block {
+fn find_block(s: &Sched) -> &Block {
+    let h = hot();
     let at = h.blocks.iter().position(|b| b.get().0 == s.uid);
     let at = at.unwrap_or_else(|| {
-        let at = 1 + h.next.get() % (CACHED - 1);
-        h.next.set(at);
+        let at = h.next.get() % CACHED;
+        h.next.set(at + 1);
         h.blocks[at].set((s.uid, s.block_of(token(h))));
         at
     });
-    h.blocks[0].swap(&h.blocks[at]);
+    let (uid, b) = h.blocks[at].replace(get_last());
     // SAFETY: as above.
-    unsafe { &*h.blocks[0].get().1 }
+    let block = unsafe { &*b };
+    if block.is_shared() {
+        // Never the last: the short paths take a block for the thread's own.
+        h.blocks[at].set((uid, b));
+    } else {
+        set_last(uid, b);
+    }
+    block
 }
 
 /// The P of this sched that the calling thread is bound to.
