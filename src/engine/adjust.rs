@@ -2,6 +2,7 @@
 //! others made stale. The P's lock is held throughout.
 
 use super::heap::Entry;
+use super::sweep::drop_if_dead;
 use super::timer::{FREED, Locked, State, TimerRef};
 use super::timers::Held;
 use super::verify::{Rule, badtimer};
@@ -51,6 +52,10 @@ const CLEAN: usize = 64;
 /// Repairs stale timers at the head, so that adding and deleting much does not fill the
 /// heap with dead ones.
 pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
+    #[cfg(not(gt_mutant = "clean_in_scan"))]
+    if h.scan.is_some() {
+        return; // see adjusttimers
+    }
     for _ in 0..CLEAN {
         if h.heap.len() == 0 {
             return;
@@ -68,6 +73,11 @@ pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
     }
 }
 
+/// Entries that the scan of adjusttimers looks at in one hold of the P's lock.
+const STEP: usize = if cfg!(gt_loom) { 1 } else { 64 };
+/// So far ahead it asks for timers, which lie at random in memory.
+const AHEAD: usize = 16;
+
 /// If a timer was re-armed to an earlier time that is due (or `force`), gives every
 /// stale timer of the heap its place.
 ///
@@ -78,62 +88,129 @@ pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
 /// during the scan; (2) cleared; (3) the scan; (4) `timer0_when` is computed again, at
 /// unlock. A modification is visible in the timer's status before it lowers
 /// `timer_modified_earliest`, so the scan sees it, or it comes after (2) and stays.
+///
+/// Go scans in one hold of the lock: 25 ms for a million timers. Here the lock is let go
+/// after each 64 entries, and whoever takes it finds a heap in order and a scan under way.
+/// From the first position to the last, it has looked at those before `Inner::scan`. So
+/// until it is at the end nobody may move an entry from behind that to before it: insertions
+/// only move entries back, but what takes one off or moves one on (a pass, cleantimers, a
+/// sweep) waits for the end, or helps to get there.
 pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool) {
-    let earliest = h.tm.modified_earliest();
-    if !force && earliest > now {
+    finish_scan(h);
+    if !force && h.tm.modified_earliest() > now {
         return;
     }
-    #[cfg(not(gt_mutant = "clear_after_scan"))]
-    h.tm.fold_modified_earliest();
+    h.begin_scan();
     h.s.block().add(Counter::Scans, 1);
-    let mut changed = false;
-    let mut i = 0;
-    while i < h.heap.len() {
-        let Entry { t, .. } = h.heap.get(i);
-        // Without the lock: a modification that is not seen here lowers
-        // timer_modified_earliest after we cleared it.
-        if t.state_for_scan() == State::Waiting {
-            i += 1;
-            continue;
-        }
-        let mut l = t.lock(h.s.host());
-        match l.state {
-            State::Waiting => {
-                l.unlock(State::Waiting);
-                i += 1;
-            }
-            State::Modified if l.when == 0 => {
-                // The last entry comes to stand here: look at the place again.
-                h.heap.swap_remove(i);
-                finish_dead(h, t, l);
-                changed = true;
-            }
-            State::Modified => {
-                let when = l.due();
-                if is_for_next_pass(h, &l) {
-                    h.heap.swap_remove(i);
-                    h.heap.defer(when, t);
-                } else {
-                    h.heap.set_when(i, when);
-                    i += 1;
-                }
-                l.key = when;
-                l.set_stamp(0);
-                l.unlock(State::Waiting);
-                changed = true;
-            }
-            _ => badtimer(h.s, t, Rule::State),
-        }
-    }
-    #[cfg(gt_mutant = "clear_after_scan")]
-    h.tm.fold_modified_earliest();
-    if changed {
-        h.heap.inittimerheap();
-    }
+    finish_scan(h);
     if h.s.verifying() {
         let broken = verify_timer_heap(h);
         if let Some((rule, t)) = broken {
             badtimer(h.s, t, rule);
         }
     }
+}
+
+/// If a scan is under way, goes on with it to its end, whoever began it. The P's lock is
+/// let go meanwhile.
+#[inline(always)]
+pub(crate) fn finish_scan<S: Procs>(h: &mut Held<'_, S>) {
+    #[cfg(not(gt_mutant = "nobody_helps"))]
+    if h.scan.is_some() {
+        scan_to_end(h);
+    }
+}
+
+#[cold]
+fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
+    let this = h.scans;
+    while h.scans == this && scan_step(h) {
+        h.let_others_in();
+    }
+}
+
+/// Looks at the next entries. False: that was the end, or somebody else came to it.
+fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
+    let Some(mut i) = h.scan else { return false };
+    for _ in 0..STEP {
+        if i >= h.heap.len() {
+            h.end_scan();
+            return false;
+        }
+        if i + AHEAD < h.heap.len() {
+            h.heap.prefetch(i + AHEAD);
+        }
+        if adjust_at(h, i) != Seen::Again {
+            i += 1;
+        }
+    }
+    h.scan = Some(i);
+    true
+}
+
+/// What looking at a position has done to it.
+#[derive(PartialEq)]
+enum Seen {
+    /// Nothing moved.
+    Stays,
+    /// The entry went up, and its parent has come here.
+    Rose,
+    /// Another one has come here from behind, or is about to.
+    Again,
+}
+
+/// Gives the entry of a position its place.
+fn adjust_at<S: Procs>(h: &mut Held<'_, S>, i: usize) -> Seen {
+    let Entry { when: key, t } = h.heap.get(i);
+    // Without the lock: a modification that is not seen here lowers
+    // timer_modified_earliest after we cleared it.
+    if t.state_for_scan() == State::Waiting {
+        return Seen::Stays;
+    }
+    let mut l = t.lock(h.s.host());
+    match l.state {
+        State::Waiting => {
+            l.unlock(State::Waiting);
+            Seen::Stays
+        }
+        State::Modified if l.when == 0 => {
+            l.put_back();
+            take_dead(h, i);
+            Seen::Again
+        }
+        State::Modified if is_for_next_pass(h, &l) => {
+            // It stays as it is, and is noted again: the fold has taken the note away.
+            #[cfg(not(gt_mutant = "deferred_not_noted"))]
+            if l.due() < key {
+                h.tm.update_timer_modified_earliest(l.due());
+            }
+            l.put_back();
+            Seen::Stays
+        }
+        State::Modified => {
+            let when = l.due();
+            h.heap.rekey(i, when);
+            l.key = when;
+            l.set_stamp(0);
+            l.unlock(State::Waiting);
+            match when {
+                _ if when < key => Seen::Rose,
+                _ if when > key => Seen::Again,
+                _ => Seen::Stays,
+            }
+        }
+        _ => badtimer(h.s, t, Rule::State),
+    }
+}
+
+/// Takes off the entry of a timer that was dead. The last entry fills the gap, and from there
+/// goes where it belongs, which may be among those looked at: so it is looked at first. If
+/// that moves anything, nothing else is done this time.
+fn take_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) {
+    let last = h.heap.len() - 1;
+    #[cfg(not(gt_mutant = "last_not_looked_at"))]
+    if i < last && adjust_at(h, last) != Seen::Stays {
+        return;
+    }
+    drop_if_dead(h, i);
 }

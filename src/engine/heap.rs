@@ -1,5 +1,6 @@
 //! The 4-ary min-heap of a P: `siftup`, `siftdown`, `doaddtimer`, `dodeltimer`,
-//! `dodeltimer0`, `inittimerheap` of runtime/time.go.
+//! `dodeltimer0` of runtime/time.go. It always is a heap: adjusttimers moves each entry to its
+//! place at once, so there is no `inittimerheap`.
 //!
 //! Entries are (when, timer), 16 bytes. The root stands at slot 3 of an array aligned
 //! to 64 bytes, so the four children of a node share one cache line:
@@ -29,7 +30,7 @@ const FIRST: usize = 29;
 const PREFETCH_FROM: usize = 4096;
 
 /// From this size on an array grows in place, in a region of so many bytes of addresses.
-const REGION_FROM: usize = 256 << 10;
+const REGION_FROM: usize = 32 << 10;
 const REGION: usize = 8 << 30;
 /// So many bytes are given back in one go.
 const SHRINK: usize = 256 << 10;
@@ -124,12 +125,6 @@ impl Heap {
     #[inline(always)]
     pub(crate) fn get(&self, i: usize) -> Entry {
         self.at(ROOT + i)
-    }
-
-    /// Changes the key of a position without moving it: `inittimerheap` must follow.
-    pub(crate) fn set_when(&mut self, i: usize, when: i64) {
-        let e = self.at(ROOT + i);
-        self.put(ROOT + i, Entry { when, ..e });
     }
 
     /// Makes room for `n` more entries, so that adding them cannot fail.
@@ -349,15 +344,6 @@ impl Heap {
         }
     }
 
-    /// Removes position i by putting the last entry there, in no order:
-    /// `inittimerheap` must follow.
-    pub(crate) fn swap_remove(&mut self, i: usize) {
-        let last = self.remove_end();
-        if i < self.len {
-            self.put(ROOT + i, last);
-        }
-    }
-
     /// Takes the heap's last entry off; the last deferred one fills the gap.
     #[inline(always)]
     fn remove_end(&mut self) -> Entry {
@@ -368,6 +354,17 @@ impl Heap {
         }
         self.len -= 1;
         e
+    }
+
+    /// Gives an entry of the heap another key and moves it to its place.
+    pub(crate) fn rekey(&mut self, i: usize, when: i64) {
+        let (slot, was) = (ROOT + i, self.get(i));
+        let e = Entry { when, ..was };
+        if when < was.when {
+            self.siftup(slot, e);
+        } else {
+            self.siftdown(slot, e);
+        }
     }
 
     /// Gives the minimum a later key and moves it to its place.
@@ -457,15 +454,10 @@ impl Heap {
         }
     }
 
-    /// Go's inittimerheap: makes a heap of entries in any order.
-    pub(crate) fn inittimerheap(&mut self) {
-        if self.len < 2 {
-            return;
-        }
-        for slot in (ROOT..=parent(ROOT + self.len - 1)).rev() {
-            let e = self.at(slot);
-            self.siftdown(slot, e);
-        }
+    /// Fetches the timer of a position, which is looked at soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, i: usize) {
+        prefetch(self.get(i).t.as_ptr());
     }
 
     /// The first position whose key is smaller than its parent's.

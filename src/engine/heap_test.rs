@@ -27,8 +27,7 @@ enum Op {
     Dodeltimer(usize),
     /// Gives the minimum a key that is later by this much.
     Rekey0(i64),
-    SwapRemove(Vec<usize>),
-    SetWhen(Vec<(usize, i64)>),
+    Rekey(usize, i64),
     PopLast,
     Shrink,
     Release,
@@ -44,8 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Dodeltimer0),
         6 => (0usize..MOST).prop_map(Op::Dodeltimer),
         4 => (0i64..60).prop_map(Op::Rekey0),
-        2 => vec(0usize..MOST, 1..8).prop_map(Op::SwapRemove),
-        2 => vec((0usize..MOST, when()), 1..8).prop_map(Op::SetWhen),
+        4 => (0usize..MOST, when()).prop_map(|(i, w)| Op::Rekey(i, w)),
         3 => Just(Op::PopLast),
         1 => Just(Op::Shrink),
         1 => Just(Op::Release),
@@ -139,24 +137,14 @@ impl Pair {
                 self.sorted.push(key(Entry { when, t: e.t }));
                 self.heap.rekey0(when);
             }
-            Op::SwapRemove(at) => {
-                for i in at {
-                    if self.heap.len() > 0 {
-                        let i = i % self.heap.len();
-                        self.forget(i)?;
-                        self.heap.swap_remove(i);
-                    }
-                }
-                self.heap.inittimerheap();
-            }
-            Op::SetWhen(at) if len > 0 => {
-                for &(i, when) in at {
-                    let e = self.heap.get(i % len);
-                    take(&mut self.sorted, key(e))?;
-                    self.sorted.push(key(Entry { when, t: e.t }));
-                    self.heap.set_when(i % len, when);
-                }
-                self.heap.inittimerheap();
+            Op::Rekey(i, when) if len > 0 => {
+                let e = self.heap.get(i % len);
+                take(&mut self.sorted, key(e))?;
+                self.sorted.push(key(Entry {
+                    when: *when,
+                    t: e.t,
+                }));
+                self.heap.rekey(i % len, *when);
             }
             Op::PopLast => match self.heap.pop_last() {
                 Some(e) => {

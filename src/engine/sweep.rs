@@ -5,7 +5,7 @@
 //! even if its owner never looks: whoever stops a timer beyond 1/4 tries the lock and
 //! sweeps, and whoever unlocks the P sweeps first.
 
-use super::adjust::finish_dead;
+use super::adjust::{finish_dead, finish_scan};
 use super::heap::Entry;
 use super::timer::State;
 use super::timers::{Held, Timers};
@@ -19,7 +19,7 @@ pub(crate) const CONST: u32 = 16;
 const TAIL: usize = 4;
 
 /// If the timer of this entry is dead, takes the entry off. True if it was.
-fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
+pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
     let Entry { t, .. } = h.heap.get(i);
     if t.state() != State::Modified {
         return false;
@@ -37,6 +37,10 @@ fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// Looks at 64 slots, going down from where the last sweep ended. Returns how many
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
+    #[cfg(not(gt_mutant = "sweep_in_scan"))]
+    if h.scan.is_some() {
+        return 0; // see adjusttimers, which takes dead ones off too
+    }
     let mut swept = 0;
     for _ in 0..STEP {
         let len = h.heap.total();
@@ -84,6 +88,7 @@ pub(crate) fn sweep_over_bound<S: Procs>(s: &S, tm: &Timers) {
 pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
     let mut swept = 0;
     let mut h = tm.lock(s);
+    finish_scan(&mut h);
     h.cursor = h.heap.total();
     let mut holds = h.heap.total() * 2 / STEP + 2;
     loop {
@@ -94,6 +99,7 @@ pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
         }
         drop(h);
         h = tm.lock(s);
+        finish_scan(&mut h);
         if h.cursor == 0 {
             break;
         }

@@ -60,6 +60,12 @@ pub(crate) struct Inner {
     pub(crate) dead: bool,
     /// Where the next sweep goes on; it goes down from here.
     pub(crate) cursor: usize,
+    /// A scan of adjusttimers is under way: the position that it looks at next.
+    pub(crate) scan: Option<usize>,
+    /// Scans begun.
+    pub(crate) scans: u64,
+    /// While one is under way: what `timer_modified_earliest` was before it.
+    folded: i64,
     /// Callbacks that were taken from this P and have not ended.
     pub(crate) runs: *mut Run,
     /// Passes under way.
@@ -112,6 +118,9 @@ impl Timers {
                 heap: Heap::new(),
                 dead: true,
                 cursor: 0,
+                scan: None,
+                scans: 0,
+                folded: NONE,
                 runs: std::ptr::null_mut(),
                 passes: 0,
             }),
@@ -279,8 +288,8 @@ impl Timers {
     }
 
     /// The first half of adjusttimers: `timer_modified_earliest` goes into `timer0_when`,
-    /// then is cleared. P's lock held.
-    pub(crate) fn fold_modified_earliest(&self) {
+    /// then is cleared. P's lock held. Returns what it was.
+    fn fold_modified_earliest(&self) -> i64 {
         let (earliest, first) = (
             &self.rearm.timer_modified_earliest,
             &self.published.timer0_when,
@@ -288,7 +297,7 @@ impl Timers {
         loop {
             let m = earliest.load(Ordering::Relaxed);
             if m == NONE {
-                return;
+                return NONE;
             }
             let t0 = first.load(Ordering::Relaxed);
             if t0 == 0 || m < t0 {
@@ -302,7 +311,7 @@ impl Timers {
                 .is_ok()
             {
                 sc_fence();
-                return;
+                return m;
             }
         }
     }
@@ -381,6 +390,43 @@ pub(crate) struct Held<'a, S: Procs> {
 }
 
 impl<S: Procs> Held<'_, S> {
+    /// A scan of adjusttimers begins.
+    pub(crate) fn begin_scan(&mut self) {
+        self.scan = Some(0);
+        self.scans += 1;
+        #[cfg(not(gt_mutant = "clear_after_scan"))]
+        self.fold();
+    }
+
+    pub(crate) fn end_scan(&mut self) {
+        #[cfg(gt_mutant = "clear_after_scan")]
+        self.fold();
+        self.scan = None;
+        self.folded = NONE;
+    }
+
+    fn fold(&mut self) {
+        let folded = self.tm.fold_modified_earliest();
+        self.folded = self.folded.min(folded);
+    }
+
+    /// The P's lock is let go for a moment, and who waits for it gets it first.
+    pub(crate) fn let_others_in(&mut self) {
+        self.publish();
+        self.tm.lock.give_way(self.rank);
+    }
+
+    /// The earliest key, or time that the scan under way may still find; 0: none.
+    fn min_when(&self) -> i64 {
+        match self.heap.min_when() {
+            0 => 0,
+            #[cfg(not(gt_mutant = "no_fold_in_scan"))]
+            first => first.min(self.folded),
+            #[cfg(gt_mutant = "no_fold_in_scan")]
+            first => first,
+        }
+    }
+
     /// Go's updateTimer0When and the counts: what others may read of the heap.
     #[inline]
     pub(crate) fn publish(&mut self) {
@@ -389,7 +435,7 @@ impl<S: Procs> Held<'_, S> {
         if pub_.num_timers.load(Ordering::Relaxed) != n {
             pub_.num_timers.store(n, Ordering::Relaxed);
         }
-        let t0 = self.heap.min_when();
+        let t0 = self.min_when();
         if pub_.timer0_when.load(Ordering::Relaxed) != t0 {
             // Release is enough: note_lowered's read-modify-write orders it with askers.
             pub_.timer0_when.store(t0, Ordering::Release);
@@ -413,6 +459,7 @@ impl<S: Procs> Held<'_, S> {
             // golang/go#51654: left set on an empty heap, it makes pollers spin.
             let earliest = &self.tm.rearm.timer_modified_earliest;
             earliest.store(NONE, Ordering::Relaxed);
+            self.end_scan();
             if self.passes > 0 {
                 return; // the callback that runs now may well arm again; the pass's end looks
             }
@@ -492,14 +539,15 @@ impl<S: Procs> Drop for Held<'_, S> {
     fn drop(&mut self) {
         // So many sweeps look at each place once.
         for _ in 0..self.heap.total() / sweep::STEP + 2 {
-            if self.tm.owes_sweep() {
+            let sweeps = self.scan.is_none();
+            if sweeps && self.tm.owes_sweep() {
                 sweep::sweep(self);
             }
             self.publish();
             self.tm.lock.unlock_as(self.rank);
             // Those who stopped timers meanwhile found the lock held and left the sweep to
             // us: look again. The lock was free in between.
-            let again = self.rank == rank::TIMERS && self.tm.owes_sweep();
+            let again = sweeps && self.rank == rank::TIMERS && self.tm.owes_sweep();
             if !again || !self.tm.lock.try_lock() {
                 return;
             }

@@ -126,6 +126,8 @@ mod imp {
     const HELD: u32 = 1;
     const WAITED: u32 = 2;
     const SPINS: u32 = 40;
+    /// Yields until one who waited must have woken up.
+    const PATIENCE: u32 = 200;
 
     /// A futex mutex: 0 free, 1 held, 2 held and somebody waits.
     pub(crate) struct RawLock {
@@ -209,13 +211,35 @@ mod imp {
 
         #[inline]
         pub(crate) fn unlock_as(&self, r: u8) {
+            self.unlock_and_wake(r);
+        }
+
+        /// True: somebody waited, and is being woken.
+        #[inline]
+        fn unlock_and_wake(&self, r: u8) -> bool {
             #[cfg(feature = "holds")]
             holds::note(r, false);
             rank::leave(r);
             // Release: the next holder sees what was written under the lock.
-            if self.word.swap(FREE, Ordering::Release) == WAITED {
+            let waited = self.word.swap(FREE, Ordering::Release) == WAITED;
+            if waited {
                 futex_wake(&self.word, 1);
             }
+            waited
+        }
+
+        /// Lets it go and takes it again; who waits for it gets it first, if he wakes up in
+        /// reasonable time.
+        pub(crate) fn give_way(&self, r: u8) {
+            if self.unlock_and_wake(r) {
+                for _ in 0..PATIENCE {
+                    if self.word.load(Ordering::Relaxed) != FREE {
+                        break;
+                    }
+                    os_yield();
+                }
+            }
+            self.lock_as(r);
         }
     }
 
@@ -301,6 +325,11 @@ mod imp {
 
         pub(crate) fn unlock_as(&self, _r: u8) {
             self.unlock();
+        }
+
+        pub(crate) fn give_way(&self, _r: u8) {
+            self.unlock();
+            self.lock();
         }
     }
 
