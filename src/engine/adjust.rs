@@ -83,7 +83,6 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
     if !force && (earliest == 0 || earliest > now) {
         return;
     }
-    #[cfg(not(gt_mutant = "clear_after_scan"))]
     h.tm.fold_modified_earliest();
     h.s.block().add(Counter::Scans, 1);
     let mut changed = false;
@@ -125,8 +124,6 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
             _ => badtimer(h.s, t, Rule::State),
         }
     }
-    #[cfg(gt_mutant = "clear_after_scan")]
-    h.tm.fold_modified_earliest();
     if changed {
         h.heap.inittimerheap();
     }

@@ -24,7 +24,7 @@
 
 use super::heap::Heap;
 use super::run::Run;
-use super::timer::{MAX_WHEN, TimerRef};
+use super::timer::{LOCK, MAX_WHEN, SCAN, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank, sc_fence};
@@ -135,6 +135,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS,
+            alone: true,
         }
     }
 
@@ -145,6 +146,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS2,
+            alone: false,
         }
     }
 
@@ -154,6 +156,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS,
+            alone: true,
         })
     }
 
@@ -185,11 +188,14 @@ impl Timers {
     }
 
     /// One dead entry more; under its timer's lock.
+    ///
+    /// SeqCst, as are the try_lock of sweep_over_bound, the unlock of a P and the look that
+    /// follows it: who stops one timer too many gets the P's lock, or who has it sees the count.
     #[inline(always)]
     pub(crate) fn add_deleted(&self) {
-        self.published
-            .deleted_timers
-            .fetch_add(CHANGE + 1, Ordering::Relaxed);
+        let order = Ordering::SeqCst;
+        self.published.deleted_timers.fetch_add(CHANGE + 1, order);
+        sc_fence(order, Ordering::SeqCst);
     }
 
     /// One dead entry less: swept, or armed again; under its timer's lock.
@@ -212,6 +218,15 @@ impl Timers {
     pub(crate) fn owes_sweep(&self) -> bool {
         let (dead, all) = (self.deleted_timers(), self.num_timers());
         dead > all / 4 + sweep::CONST
+    }
+
+    /// The same for one who has just unlocked the P: see add_deleted.
+    #[inline(always)]
+    pub(crate) fn owes_sweep_still(&self) -> bool {
+        let order = Ordering::SeqCst;
+        sc_fence(Ordering::SeqCst, order);
+        let dead = self.published.deleted_timers.load(order) as u32;
+        dead > self.num_timers() / 4 + sweep::CONST
     }
 
     /// `now` and number of the pass under way, for an arming at `when`: its stamp if the
@@ -253,11 +268,9 @@ impl Timers {
     /// a timer of this P; a "no" is as good as its own.
     #[inline(always)]
     pub(crate) fn is_earliest(&self, when: i64) -> bool {
-        sc_fence();
-        let old = self
-            .published
-            .timer_modified_earliest
-            .load(Ordering::SeqCst);
+        let order = Ordering::SeqCst;
+        sc_fence(LOCK, order);
+        let old = self.published.timer_modified_earliest.load(order);
         (old == 0) | (when < old)
     }
 
@@ -287,16 +300,16 @@ impl Timers {
             }
             let t0 = first.load(Ordering::Relaxed);
             if t0 == 0 || m < t0 {
-                #[cfg(not(gt_mutant = "no_fold"))]
                 first.store(m, Ordering::Release);
             }
             // Release: who reads the 0 sees the store above. SeqCst: who read or lowered this
             // word before us has his timer Locked or Modified in what we read next.
+            let order = Ordering::SeqCst;
             if earliest
-                .compare_exchange(m, 0, Ordering::SeqCst, Ordering::Relaxed)
+                .compare_exchange(m, 0, order, Ordering::Relaxed)
                 .is_ok()
             {
-                sc_fence();
+                sc_fence(order, SCAN);
                 return;
             }
         }
@@ -353,13 +366,7 @@ impl Timers {
             if until <= told {
                 return w;
             }
-            #[cfg(not(gt_mutant = "no_second_look"))]
             self.published.told.fetch_max(until, Ordering::AcqRel);
-            #[cfg(gt_mutant = "no_second_look")]
-            {
-                self.published.told.fetch_max(until, Ordering::AcqRel);
-                return w;
-            }
         }
     }
 
@@ -378,6 +385,8 @@ pub(crate) struct Held<'a, S: Procs> {
     pub(crate) s: &'a S,
     pub(crate) tm: &'a Timers,
     rank: u8,
+    /// No other P's lock is held: who has let this one go may take it once more.
+    pub(crate) alone: bool,
 }
 
 impl<S: Procs> Held<'_, S> {
@@ -407,7 +416,6 @@ impl<S: Procs> Held<'_, S> {
             // First the mask, then `told`: whoever still found the bit clear was told
             // "never", also if a note from before the P was empty comes only now.
             self.s.set_mask(self.tm.index, true);
-            #[cfg(not(gt_mutant = "filled_without_told"))]
             pub_.told.fetch_max(MAX_WHEN, Ordering::AcqRel);
         } else {
             // golang/go#51654: left set on an empty heap, it makes pollers spin.
@@ -499,7 +507,7 @@ impl<S: Procs> Drop for Held<'_, S> {
             self.tm.lock.unlock_as(self.rank);
             // Those who stopped timers meanwhile found the lock held and left the sweep to
             // us: look again. The lock was free in between.
-            let again = self.rank == rank::TIMERS && self.tm.owes_sweep();
+            let again = self.alone && self.tm.owes_sweep_still();
             if !again || !self.tm.lock.try_lock() {
                 return;
             }
