@@ -48,7 +48,7 @@ CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help all build header header-check demo check ctest model sanitize asan tsan valgrind \
+.PHONY: help all build header header-check demo check ctest sanitize asan tsan valgrind \
 	install clean FORCE $(CHECKS:%=check-%)
 
 help: ## list the targets
@@ -194,11 +194,7 @@ check-install: $(LIB)
 ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of them)
 	@$(B)/ctests $(TESTS)
 
-# ---- models and sanitizers -----------------------------------------------------------------
-
-model: ## run the loom models, and the mutations with which a model must fail
-	$(need_cargo)
-	@CARGO="$(CARGO)" TARGET="$(TARGET)" sh ctests/model.sh
+# ---- sanitizers ----------------------------------------------------------------------------
 
 sanitize: ## the C tests under ASan, TSan and valgrind (needs nightly Rust and valgrind)
 	@set -e; for c in asan tsan valgrind; do $(MAKE) --no-print-directory $$c; done

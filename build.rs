@@ -11,12 +11,10 @@ fn main() {
     println!("cargo:rerun-if-changed=docs/header-front.txt");
     println!("cargo:rerun-if-env-changed=GOTIMER_HEADER_OUT");
 
-    if std::env::var_os("CARGO_CFG_GT_LOOM").is_some() {
-        // The models need no header. `make model` names a mutation with which one must fail.
-        println!("cargo:rerun-if-env-changed=GT_MUTANT");
-        if let Ok(mutant) = std::env::var("GT_MUTANT") {
-            println!("cargo:rustc-cfg=gt_mutant=\"{mutant}\"");
-        }
+    let checkers = ["CARGO_CFG_GT_LOOM", "CARGO_CFG_GT_SHUTTLE"];
+    if checkers.iter().any(|c| std::env::var_os(c).is_some()) {
+        // For a model checker (src/sync/mod.rs). The models need no header.
+        println!("cargo:rustc-cfg=gt_model");
         return;
     }
     let var = |name: &str| std::env::var(name).unwrap_or_default();

@@ -9,28 +9,28 @@
 //! | `procs` | sched, Ps, stealing, fork |
 //! | `engine` | timers, heaps, running them |
 //! | `host` | hooks and clocks |
-//! | `sync` | the lock order, the lock, and the choice between std and loom |
+//! | `sync` | the lock order, the lock, and the choice between std and a model checker |
 
 // The models use only a part of what is here.
-#![cfg_attr(gt_loom, allow(dead_code, unused_imports))]
+#![cfg_attr(gt_model, allow(dead_code, unused_imports))]
 
 mod engine;
 mod error;
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 mod ffi;
 mod host;
-#[cfg(all(test, gt_loom))]
+#[cfg(all(test, gt_model))]
 mod model;
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 mod procs;
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 mod rt;
-#[cfg(all(test, gt_loom))]
+#[cfg(all(test, gt_model))]
 #[path = "rt/deadline.rs"]
 mod rt_deadline;
 mod sync;
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 mod time;
 
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 pub use ffi::*;

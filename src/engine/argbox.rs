@@ -55,7 +55,6 @@ impl ArgRef {
     /// One more reference, for a committed run; under the timer's lock.
     pub(crate) fn retain(self) -> ArgRef {
         // Relaxed: the caller holds a reference already, nothing is published by this.
-        #[cfg(not(gt_mutant = "run_without_argument"))]
         self.get().refs.fetch_add(1, Ordering::Relaxed);
         self
     }

@@ -195,7 +195,7 @@ impl Histogram {
     }
 }
 
-#[cfg(all(test, not(gt_loom)))]
+#[cfg(all(test, not(gt_model)))]
 mod tests {
     use super::*;
 

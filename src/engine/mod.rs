@@ -6,10 +6,11 @@ mod argbox;
 mod counters;
 pub(crate) mod fast;
 mod heap;
-#[cfg(all(test, not(gt_loom)))]
+#[cfg(all(test, not(gt_model)))]
 mod heap_test;
 mod lifetime;
 mod modtimer;
+mod movetimers;
 mod run;
 mod slab;
 mod sweep;
@@ -25,6 +26,7 @@ pub(crate) use lifetime::{
     timer_status, timer_when, with_arg,
 };
 pub(crate) use modtimer::{Arm, Wake, deltimer, modtimer, modtimer_quietly, set_slack};
+pub(crate) use movetimers::{BATCH, move_timers};
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,
 };
@@ -35,9 +37,9 @@ pub(crate) use slab::{
 };
 pub(crate) use sweep::trim;
 pub(crate) use timer::{CHAN, FREED, Func, MAX_WHEN, SHUTDOWN, State, TimerRef, slack_flags};
-pub(crate) use timers::{Held, Timers};
+pub(crate) use timers::Timers;
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
-#[cfg(gt_loom)]
+#[cfg(gt_model)]
 pub(crate) use {
     sweep::sweep,
     timer::{HAS_DROP, Timer},

@@ -273,13 +273,8 @@ fn unlock_modified<'a>(mut l: Locked<'_>, tm: &'a Timers, wake: &mut Wake<'a>) {
     l.set_stamp(tm.stamp_for(due));
     // Only an earlier time needs the owner's attention before the entry comes up. It is
     // noted while the timer is Locked: so a scan that could miss the note sees the timer.
-    #[cfg(not(gt_mutant = "lower_after_unlock"))]
     let lowered = due < l.key && tm.update_timer_modified_earliest(due);
-    #[cfg(gt_mutant = "lower_after_unlock")]
-    let earlier = due < l.key;
     l.unlock(State::Modified);
-    #[cfg(gt_mutant = "lower_after_unlock")]
-    let lowered = earlier && tm.update_timer_modified_earliest(due);
     if lowered {
         wake.0 = Some((tm, due));
     }
@@ -333,7 +328,6 @@ fn insert_pinned<'a, S: Procs>(
         l.put_back();
         return Err(e);
     }
-    #[cfg(not(gt_mutant = "no_second_check"))]
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
         let home = s.timers(l.p());

@@ -200,7 +200,6 @@ impl<'a, S: Procs> Pass<'a, S> {
         h.heap.prefetch_next();
         l.set_stamp(0);
         // Relaxed: the anchor keeps the node; the count is read by those who lock it.
-        #[cfg(not(gt_mutant = "run_without_reference"))]
         t.refs.fetch_add(1, Ordering::Relaxed);
         let mut call = Call {
             f,

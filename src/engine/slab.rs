@@ -50,7 +50,7 @@ enum Part {
 /// So many chunks are allocated one by one.
 const ALONE: u32 = 8;
 
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
 
 type Table = [AtomicPtr<Chunk>; L2];
@@ -457,7 +457,7 @@ pub(crate) mod checked {
     }
 }
 
-#[cfg(all(test, not(gt_loom)))]
+#[cfg(all(test, not(gt_model)))]
 mod tests {
     use super::*;
     use crate::host::Hooks;

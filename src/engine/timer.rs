@@ -70,20 +70,13 @@ pub(crate) const SLACK: u32 = 0x3f << SLACK_SHIFT;
 pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
-// The orderings of lock and unlock, and what the models break.
-// Acquire: pairs with the release in `unlock`, so the fields are seen whole. SeqCst: what is
-// locked here is seen by an adjuster, or he has cleared what update_timer_modified_earliest
-// looks at next (see there). On x86 it is the same instruction.
-const LOCK: Ordering = if cfg!(gt_mutant = "lock_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::SeqCst
-};
-const UNLOCK: Ordering = if cfg!(gt_mutant = "unlock_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+/// The ordering of `lock`. Acquire: pairs with the release in `unlock`, so the fields are seen
+/// whole. SeqCst: what is locked here is seen by an adjuster, or he has cleared what
+/// update_timer_modified_earliest looks at next (see there). On x86 it is the same instruction.
+pub(crate) const LOCK: Ordering = Ordering::SeqCst;
+
+/// The ordering of what adjusttimers reads of a timer: see update_timer_modified_earliest.
+pub(crate) const SCAN: Ordering = Ordering::SeqCst;
 
 /// What the status lock guards.
 #[derive(Debug)]
@@ -115,7 +108,7 @@ pub(crate) struct Timer {
     pub(crate) owner: AtomicU32,
 }
 
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 const _: () = assert!(size_of::<Timer>() == 64);
 
 // SAFETY: `fields` is guarded by `status`; the raw pointers in it are the embedder's, who
@@ -126,7 +119,7 @@ unsafe impl Send for Timer {}
 
 impl Timer {
     /// A timer outside any slab, for the models.
-    #[cfg(gt_loom)]
+    #[cfg(gt_model)]
     pub(crate) fn new() -> Self {
         Timer {
             status: AtomicU32::new(State::Removed as u32),
@@ -159,12 +152,19 @@ impl Timer {
     /// The same for the scan of adjusttimers: see update_timer_modified_earliest.
     #[inline(always)]
     pub(crate) fn state_for_scan(&self) -> State {
-        State::of(self.status.load(Ordering::SeqCst))
+        State::of(self.status.load(SCAN))
     }
 
     #[inline(always)]
     pub(crate) fn flags(&self) -> u32 {
         self.status.load(Ordering::Relaxed)
+    }
+
+    /// Is a committed run of it left? For one who knows that the timer lives.
+    #[inline]
+    pub(crate) fn has_runs(&self) -> bool {
+        // Acquire: what the runs that have ended did is seen.
+        self.refs.load(Ordering::Acquire) > 1
     }
 
     /// Locks the timer for a short path: if it is in a heap, nobody holds it, and it has
@@ -282,7 +282,9 @@ impl Locked<'_> {
         debug_assert!(state != State::Locked);
         rank::leave(rank::TIMER);
         // Release: what was written to the fields is seen by the next holder.
-        self.t.status.store(self.word | state as u32, UNLOCK);
+        self.t
+            .status
+            .store(self.word | state as u32, Ordering::Release);
         self.host.releasem();
     }
 
@@ -374,14 +376,14 @@ impl Quick<'_> {
         let word = self.word & !(STATE | STAMP) | State::Modified as u32 | stamp << STAMP_SHIFT;
         rank::leave(rank::TIMER);
         // Release: as in Locked::unlock.
-        self.t.status.store(word, UNLOCK);
+        self.t.status.store(word, Ordering::Release);
     }
 
     /// Unlocks it as it was found.
     #[inline(always)]
     pub(crate) fn put_back(self) {
         rank::leave(rank::TIMER);
-        self.t.status.store(self.word, UNLOCK);
+        self.t.status.store(self.word, Ordering::Release);
     }
 
     #[inline(always)]

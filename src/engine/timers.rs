@@ -24,7 +24,7 @@
 
 use super::heap::Heap;
 use super::run::Run;
-use super::timer::{MAX_WHEN, TimerRef};
+use super::timer::{LOCK, MAX_WHEN, SCAN, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank, sc_fence};
@@ -64,8 +64,11 @@ pub(crate) struct Inner {
     pub(crate) scan: Option<usize>,
     /// Scans begun.
     pub(crate) scans: u64,
-    /// While one is under way: what `timer_modified_earliest` was before it.
-    folded: i64,
+    /// What `timer_modified_earliest` was before the scan under way, or the earliest time
+    /// that the last one has left where it was, for the next pass; NONE: nothing.
+    pub(crate) folded: i64,
+    /// What the scan under way leaves.
+    left: i64,
     /// Callbacks that were taken from this P and have not ended.
     pub(crate) runs: *mut Run,
     /// Passes under way.
@@ -121,6 +124,7 @@ impl Timers {
                 scan: None,
                 scans: 0,
                 folded: NONE,
+                left: NONE,
                 runs: std::ptr::null_mut(),
                 passes: 0,
             }),
@@ -147,6 +151,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS,
+            alone: true,
         }
     }
 
@@ -157,6 +162,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS2,
+            alone: false,
         }
     }
 
@@ -166,6 +172,7 @@ impl Timers {
             s,
             tm: self,
             rank: rank::TIMERS,
+            alone: true,
         })
     }
 
@@ -197,11 +204,14 @@ impl Timers {
     }
 
     /// One dead entry more; under its timer's lock.
+    ///
+    /// SeqCst, as are the try_lock of sweep_over_bound, the unlock of a P and the look that
+    /// follows it: who stops one timer too many gets the P's lock, or who has it sees the count.
     #[inline(always)]
     pub(crate) fn add_deleted(&self) {
-        self.published
-            .deleted_timers
-            .fetch_add(CHANGE + 1, Ordering::Relaxed);
+        let order = Ordering::SeqCst;
+        self.published.deleted_timers.fetch_add(CHANGE + 1, order);
+        sc_fence(order, Ordering::SeqCst);
     }
 
     /// One dead entry less: swept, or armed again; under its timer's lock.
@@ -224,6 +234,15 @@ impl Timers {
     pub(crate) fn owes_sweep(&self) -> bool {
         let (dead, all) = (self.deleted_timers(), self.num_timers());
         dead > all / 4 + sweep::CONST
+    }
+
+    /// The same for one who has just unlocked the P: see add_deleted.
+    #[inline(always)]
+    pub(crate) fn owes_sweep_still(&self) -> bool {
+        let order = Ordering::SeqCst;
+        sc_fence(Ordering::SeqCst, order);
+        let dead = self.published.deleted_timers.load(order) as u32;
+        dead > self.num_timers() / 4 + sweep::CONST
     }
 
     /// `now` and number of the pass under way, for an arming at `when`: its stamp if the
@@ -271,8 +290,9 @@ impl Timers {
     /// a timer of this P; a "no" is as good as its own.
     #[inline(always)]
     pub(crate) fn is_earliest(&self, when: i64) -> bool {
-        sc_fence();
-        when < self.rearm.timer_modified_earliest.load(Ordering::SeqCst)
+        let order = Ordering::SeqCst;
+        sc_fence(LOCK, order);
+        when < self.rearm.timer_modified_earliest.load(order)
     }
 
     fn lower_modified_earliest(&self, when: i64) -> bool {
@@ -301,16 +321,16 @@ impl Timers {
             }
             let t0 = first.load(Ordering::Relaxed);
             if t0 == 0 || m < t0 {
-                #[cfg(not(gt_mutant = "no_fold"))]
                 first.store(m, Ordering::Release);
             }
             // Release: who reads NONE sees the store above. SeqCst: who read or lowered this
             // word before us has his timer Locked or Modified in what we read next.
+            let order = Ordering::SeqCst;
             if earliest
-                .compare_exchange(m, NONE, Ordering::SeqCst, Ordering::Relaxed)
+                .compare_exchange(m, NONE, order, Ordering::Relaxed)
                 .is_ok()
             {
-                sc_fence();
+                sc_fence(order, SCAN);
                 return m;
             }
         }
@@ -362,13 +382,7 @@ impl Timers {
             if until <= told {
                 return w;
             }
-            #[cfg(not(gt_mutant = "no_second_look"))]
             self.published.told.fetch_max(until, Ordering::AcqRel);
-            #[cfg(gt_mutant = "no_second_look")]
-            {
-                self.published.told.fetch_max(until, Ordering::AcqRel);
-                return w;
-            }
         }
     }
 
@@ -387,6 +401,8 @@ pub(crate) struct Held<'a, S: Procs> {
     pub(crate) s: &'a S,
     pub(crate) tm: &'a Timers,
     rank: u8,
+    /// No other P's lock is held: who has let this one go may take it once more.
+    pub(crate) alone: bool,
 }
 
 impl<S: Procs> Held<'_, S> {
@@ -394,20 +410,19 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn begin_scan(&mut self) {
         self.scan = Some(0);
         self.scans += 1;
-        #[cfg(not(gt_mutant = "clear_after_scan"))]
-        self.fold();
+        let folded = self.tm.fold_modified_earliest();
+        self.folded = self.folded.min(folded);
+        self.left = NONE;
+    }
+
+    /// The scan leaves a timer of this time where it is.
+    pub(crate) fn leave(&mut self, when: i64) {
+        self.left = self.left.min(when);
     }
 
     pub(crate) fn end_scan(&mut self) {
-        #[cfg(gt_mutant = "clear_after_scan")]
-        self.fold();
         self.scan = None;
-        self.folded = NONE;
-    }
-
-    fn fold(&mut self) {
-        let folded = self.tm.fold_modified_earliest();
-        self.folded = self.folded.min(folded);
+        self.folded = self.left;
     }
 
     /// The P's lock is let go for a moment, and who waits for it gets it first.
@@ -416,14 +431,11 @@ impl<S: Procs> Held<'_, S> {
         self.tm.lock.give_way(self.rank);
     }
 
-    /// The earliest key, or time that the scan under way may still find; 0: none.
+    /// The earliest key, or time of a timer whose key is later (see `folded`); 0: none.
     fn min_when(&self) -> i64 {
         match self.heap.min_when() {
             0 => 0,
-            #[cfg(not(gt_mutant = "no_fold_in_scan"))]
             first => first.min(self.folded),
-            #[cfg(gt_mutant = "no_fold_in_scan")]
-            first => first,
         }
     }
 
@@ -453,13 +465,12 @@ impl<S: Procs> Held<'_, S> {
             // First the mask, then `told`: whoever still found the bit clear was told
             // "never", also if a note from before the P was empty comes only now.
             self.s.set_mask(self.tm.index, true);
-            #[cfg(not(gt_mutant = "filled_without_told"))]
             pub_.told.fetch_max(MAX_WHEN, Ordering::AcqRel);
         } else {
             // golang/go#51654: left set on an empty heap, it makes pollers spin.
             let earliest = &self.tm.rearm.timer_modified_earliest;
             earliest.store(NONE, Ordering::Relaxed);
-            self.end_scan();
+            (self.scan, self.folded, self.left) = (None, NONE, NONE);
             if self.passes > 0 {
                 return; // the callback that runs now may well arm again; the pass's end looks
             }
@@ -547,7 +558,7 @@ impl<S: Procs> Drop for Held<'_, S> {
             self.tm.lock.unlock_as(self.rank);
             // Those who stopped timers meanwhile found the lock held and left the sweep to
             // us: look again. The lock was free in between.
-            let again = sweeps && self.rank == rank::TIMERS && self.tm.owes_sweep();
+            let again = sweeps && self.alone && self.tm.owes_sweep_still();
             if !again || !self.tm.lock.try_lock() {
                 return;
             }

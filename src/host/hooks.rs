@@ -265,7 +265,7 @@ impl Host {
     /// A range of addresses that `commit` makes usable bit by bit, so that what grows large
     /// need not be copied. `None`: the host has its own allocator, or there is no such range.
     pub(crate) fn reserve(&self, size: usize) -> Option<std::ptr::NonNull<u8>> {
-        if self.hooks.alloc.is_some() || cfg!(gt_loom) {
+        if self.hooks.alloc.is_some() || cfg!(gt_model) {
             return None;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -332,13 +332,13 @@ impl Host {
 /// The default context: an address that only this thread has.
 #[inline(always)]
 fn thread_context() -> usize {
-    #[cfg(not(gt_loom))]
+    #[cfg(not(gt_model))]
     {
         thread_local! {
             static HERE: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
         }
         HERE.with(|h| std::ptr::from_ref(h) as usize)
     }
-    #[cfg(gt_loom)]
+    #[cfg(gt_model)]
     1
 }

@@ -1,11 +1,11 @@
 //! Free against all the others: the memory goes back once, when nothing refers to it, and
 //! the argument is dropped once, when f can never be called with it again.
 
+use super::ops::{Op, Out};
 use super::{Mini, model, model_bounded};
-use crate::engine::{check_timers, deltimer, sweep, timer_free, trim};
+use crate::engine::{check_timers, deltimer, detach, sweep, timer_free, trim};
 use crate::error::Error;
-use loom::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 fn armed() -> Arc<Mini> {
     let mini = Mini::new(1, true);
@@ -50,8 +50,8 @@ fn stop(mini: &Mini) -> i64 {
 fn all_gone(mini: &Mini) {
     trim(mini, mini.p());
     assert_eq!(mini.check(), 0);
-    assert_eq!(mini.given_back[0].load(Ordering::SeqCst), 1);
-    assert_eq!(mini.drops.load(Ordering::SeqCst), 1);
+    assert_eq!(mini.given_back(0), 1);
+    assert_eq!(mini.drops(0), 1);
 }
 
 #[test]
@@ -115,7 +115,82 @@ fn model_free_against_runtimer_and_modtimer() {
         assert_eq!(ran + (armed == 1) as i64 + stopped, armings);
         trim(mini, mini.p());
         assert_eq!(mini.check(), 0);
-        assert_eq!(mini.given_back[0].load(Ordering::SeqCst), 1);
+        assert_eq!(mini.given_back(0), 1);
     };
     model_bounded(1, armed_without_drop, [run_at_100, arm_20, free], end);
+}
+
+/// Who frees the timer makes a new one of it, if it has come back; who knows the old one by
+/// its id cannot arm that.
+#[test]
+fn model_free_and_new_against_modtimer_by_the_old_id() {
+    model(
+        removed,
+        [
+            |mini| {
+                let stopped = free(mini);
+                if mini.given_back(0) == 1 {
+                    mini.init(0, false);
+                }
+                stopped
+            },
+            arm_20,
+        ],
+        |mini, [stopped, replaced]| {
+            assert!((replaced, stopped) == (0, 1) || (replaced, stopped) == (-1, 0));
+            assert_eq!(mini.check(), 0, "the new one is armed");
+        },
+    );
+}
+
+fn del_sync(mini: &Mini) -> i64 {
+    let out = Op::DelSync(0).run(mini);
+    mini.use_argument(0);
+    (out == Out::Stopped(true)) as i64
+}
+
+/// When deltimer_sync returns, the timer is not being called, and what its calls have done is
+/// seen.
+#[test]
+fn model_del_sync_against_runtimer() {
+    model(
+        armed_without_drop,
+        [run_at_100, del_sync],
+        |mini, [ran, stopped]| {
+            assert_eq!(ran + stopped, 1);
+            assert_eq!(mini.check(), 0);
+        },
+    );
+}
+
+fn detached() -> Arc<Mini> {
+    let mini = armed();
+    detach(&*mini, mini.t(0), Some(1)).unwrap();
+    mini
+}
+
+/// A detached timer frees itself once, whoever is the last to have to do with it.
+#[test]
+fn model_free_of_a_detached_timer_against_runtimer() {
+    let free = |mini: &Mini| timer_free(mini, mini.t(0), Some(1)).map_or(-1, |x| x as i64);
+    model(detached, [run_at_100, free], |mini, [ran, stopped]| {
+        assert_eq!(ran + (stopped == 1) as i64, 1);
+        all_gone(mini);
+    });
+}
+
+/// Armed again during its last call, it is not freed, and is when that has been called.
+#[test]
+fn model_modtimer_of_a_detached_timer_against_two_runtimers() {
+    model_bounded(
+        1,
+        detached,
+        [run_at_100, run_at_100, arm_20],
+        |mini, [a, b, replaced]| {
+            let armings = 1 + (replaced == 0) as i64;
+            assert_eq!(a + b + mini.check() as i64, armings);
+            run_at_100(mini);
+            all_gone(mini);
+        },
+    );
 }

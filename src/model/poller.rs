@@ -4,10 +4,10 @@
 use super::{Mini, model};
 use crate::engine::{check_timers, deltimer};
 use crate::rt_deadline::HAND_OVER;
-use loom::sync::Arc;
+use std::sync::Arc;
 
 fn one_at_100() -> Arc<Mini> {
-    let mini = Mini::with_poller(2, false);
+    let mini = Mini::with_poller(2);
     mini.arm(1, 100).unwrap();
     mini
 }
@@ -98,8 +98,9 @@ fn model_poller_hand_over_against_arming() {
 fn model_poller_going_to_wait_against_arming_in_a_callback() {
     model(
         || {
-            let mini = Mini::with_poller(2, true);
+            let mini = Mini::with_poller(2);
             mini.arm(1, 10 * HAND_OVER).unwrap();
+            mini.in_call();
             mini
         },
         [go_to_wait, arm_0_at_10],
@@ -109,6 +110,97 @@ fn model_poller_going_to_wait_against_arming_in_a_callback() {
                 "the workers sleep until {}",
                 mini.fd()
             );
+            assert_eq!(mini.check(), 2);
+        },
+    );
+}
+
+/// The clock says 55. The timerfd was set to 50, where timer 1 still is, and has gone off:
+/// who goes to wait sets it once more, for the timer is not served.
+fn gone_off_at_50() -> Arc<Mini> {
+    let mini = Mini::with_poller(2);
+    mini.arm(1, 50).unwrap();
+    mini.arm_poller();
+    mini.set_clock(55);
+    mini.fire_fd();
+    mini
+}
+
+#[test]
+fn model_poller_two_going_to_wait_when_it_has_gone_off() {
+    model(gone_off_at_50, [go_to_wait, go_to_wait], |mini, _| {
+        assert!(mini.fd() <= 50, "the workers sleep until {}", mini.fd());
+    });
+}
+
+/// One worker looks why it has been woken, while another one sets the timerfd anew.
+#[test]
+fn model_poller_gone_off_against_going_to_wait() {
+    model(
+        gone_off_at_50,
+        [
+            |mini| {
+                let overdue = mini.gone_off() as i64;
+                mini.arm_poller();
+                overdue
+            },
+            |mini| mini.arm(0, 52).unwrap() as i64,
+            go_to_wait,
+        ],
+        |mini, [overdue, _, _]| {
+            assert_eq!(overdue, 0, "nobody had handed it over");
+            assert!(mini.fd() <= 50, "the workers sleep until {}", mini.fd());
+            assert_eq!(mini.check(), 2);
+        },
+    );
+}
+
+/// In a callback timers are armed for soon, while a worker goes to wait: what he waits for is
+/// not put off, and within a while (HAND_OVER) he serves the others too.
+#[test]
+fn model_poller_arming_in_a_callback_against_going_to_wait() {
+    model(
+        || {
+            let mini = Mini::with_poller(3);
+            mini.arm(2, 150_000).unwrap();
+            mini.in_call();
+            mini
+        },
+        [
+            |mini| mini.arm(0, 60).unwrap() as i64,
+            |mini| mini.arm(1, 120_000).unwrap() as i64,
+            go_to_wait,
+        ],
+        |mini, _| {
+            assert!(
+                mini.fd() <= 100_001,
+                "the workers sleep until {}",
+                mini.fd()
+            );
+            assert_eq!(mini.check(), 3);
+        },
+    );
+}
+
+/// A worker waits for 50 when a callback arms a timer for 60.
+#[test]
+fn model_poller_arming_in_a_callback_puts_nothing_off() {
+    model(
+        || {
+            let mini = Mini::with_poller(2);
+            mini.arm(1, 50).unwrap();
+            mini.in_call();
+            mini
+        },
+        [
+            |mini| {
+                mini.arm_poller();
+                mini.arm(0, 60).unwrap() as i64
+            },
+            go_to_wait,
+        ],
+        |mini, _| {
+            assert!(mini.fd() <= 50, "the workers sleep until {}", mini.fd());
             assert_eq!(mini.check(), 2);
         },
     );

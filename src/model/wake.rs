@@ -1,17 +1,16 @@
 //! adjusttimers against modtimer against who asks for the wake time: nobody sleeps past a
 //! timer, nothing is forgotten.
 
-use super::{Mini, model, model_bounded};
+use super::{Mini, model, model_bounded, model_fenced};
 use crate::engine::{adjusttimers, check_timers, deltimer, trim};
-use loom::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// Somebody asks, and is told 100.
 fn told_100() -> Arc<Mini> {
     let mini = Mini::new(2, false);
     mini.arm(0, 100).unwrap();
     assert_eq!(mini.p().wake_time(), 100);
-    mini.wakes.store(0, Ordering::Release);
+    mini.forget_wakes();
     mini
 }
 
@@ -63,7 +62,7 @@ fn adjust_and_check_at_50(mini: &Mini) -> i64 {
 
 /// Who asks is told the earlier time, or is woken.
 fn told_or_woken(mini: &Mini, told: i64) {
-    let woken = mini.wakes.load(Ordering::Acquire) > 0;
+    let woken = mini.wakes() > 0;
     assert!(
         told != 0 && told <= 10 || woken,
         "sleeps until {told}, and nobody wakes him"
@@ -115,7 +114,7 @@ fn model_adjust_against_modtimer() {
 /// The same, where the modification does not change timer_modified_earliest.
 #[test]
 fn model_adjust_against_modtimer_with_an_earlier_one_noted() {
-    model(other_modified_to_5, [adjust, arm_0_at_10], |mini, _| {
+    model_fenced(other_modified_to_5, [adjust, arm_0_at_10], |mini, _| {
         assert_eq!(ask(mini), 5);
         assert_eq!(mini.check(), 2);
         check_timers(mini, mini.p(), 5);
@@ -143,7 +142,7 @@ fn model_modtimer_against_the_first_query_of_a_later_wake_time() {
         told_100_then_later,
         [arm_0_at_150, ask],
         |mini, [_, told]| {
-            let woken = mini.wakes.load(Ordering::Acquire) > 0;
+            let woken = mini.wakes() > 0;
             assert!(
                 told == 150 || woken,
                 "sleeps until {told}, and nobody wakes him"
@@ -184,17 +183,57 @@ fn model_a_late_note_against_a_query_by_mask() {
                 mini.arm(0, 70).unwrap() as i64
             },
             |mini| {
-                let before = mini.wakes.load(Ordering::Acquire) as i64;
-                match mini.ask_by_mask() {
+                let before = mini.wakes();
+                match mini.ask_by_mask(0) {
                     0 => before,
                     _ => -1,
                 }
             },
         ],
         |mini, [_, _, told_never]| {
-            let wakes = mini.wakes.load(Ordering::Acquire) as i64;
+            let wakes = mini.wakes();
             assert!(told_never < wakes, "told never, and nobody wakes him");
             mini.check();
+        },
+    );
+}
+
+/// Two ask. The first, who is told the older time, raises what the second one goes by.
+#[test]
+fn model_modtimer_against_two_wake_time_queries() {
+    model_bounded(
+        2,
+        told_100_then_later,
+        [arm_0_at_10, ask, ask],
+        |mini, [_, a, b]| {
+            told_or_woken(mini, a);
+            told_or_woken(mini, b);
+            assert_eq!(ask(mini), 10);
+        },
+    );
+}
+
+/// Timers go from the second P to the first. Who looks at the source before he looks at the
+/// destination sees them in one of the two.
+#[test]
+fn model_adopt_against_who_looks_at_the_source_first() {
+    model(
+        || {
+            let mini = Mini::new(2, false);
+            mini.arm(0, 100).unwrap();
+            mini.adopt(1, false);
+            mini
+        },
+        [
+            |mini| {
+                mini.adopt(0, false);
+                0
+            },
+            |mini| mini.hears_of_something(1) as i64,
+        ],
+        |mini, [_, heard]| {
+            assert_eq!(heard, 1, "the timer is in neither P");
+            assert_eq!(mini.check(), 1);
         },
     );
 }

@@ -9,11 +9,10 @@
 //! P 0 is the orphan set. It takes the timers when no other P lives, and counts as dead
 //! while one does. `gt_p_new` adopts it.
 
-use super::adopt::move_timers;
 use super::p::P;
 use super::sched::Sched;
 use super::tls;
-use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers};
+use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers, move_timers};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sync::{RawLock, rank};

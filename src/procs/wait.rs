@@ -9,7 +9,7 @@
 use super::sched::Sched;
 use crate::engine::{FREED, Procs, TimerRef, deltimer};
 use crate::error::{Error, Result};
-use crate::sync::{Backoff, Ordering, RawLock, rank};
+use crate::sync::{Backoff, RawLock, rank};
 use std::cell::Cell;
 
 /// Somebody in deltimer_sync; on his stack, linked under the waiters' lock.
@@ -100,11 +100,10 @@ fn for_each_run(s: &Sched, t: TimerRef, mut f: impl FnMut(usize)) {
 /// Is a committed run of the timer left?
 fn is_running(s: &Sched, t: TimerRef, generation: u32) -> bool {
     // The references first: if the timer is alive after that, they were its handle's and its
-    // runs', and no run of it has been hidden by a free in between. Acquire: what runs that
-    // have ended did is seen.
-    let refs = t.refs.load(Ordering::Acquire);
+    // runs', and no run of it has been hidden by a free in between.
+    let runs = t.has_runs();
     if s.generation(t) == generation && t.flags() & FREED == 0 {
-        return refs > 1;
+        return runs;
     }
     // Freed meanwhile, by another thread or its own callback.
     let mut any = false;
@@ -187,7 +186,7 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
 fn is_armed(s: &Sched, t: TimerRef, generation: u32) -> bool {
     let l = t.lock(s.host());
     let alive = s.generation(t) == generation && !l.has(FREED);
-    let armed = alive && (l.when != 0 || t.refs.load(Ordering::Acquire) > 1);
+    let armed = alive && (l.when != 0 || t.has_runs());
     l.put_back();
     armed
 }

@@ -37,12 +37,12 @@ macro_rules! new {
 }
 
 impl Deadline {
-    #[cfg(not(gt_loom))]
+    #[cfg(not(gt_model))]
     pub(crate) const fn new() -> Self {
         new!()
     }
 
-    #[cfg(gt_loom)]
+    #[cfg(gt_model)]
     pub(crate) fn new() -> Self {
         new!()
     }
@@ -68,10 +68,7 @@ impl Deadline {
         now: impl FnOnce() -> i64,
         set: impl FnOnce(i64),
     ) -> i64 {
-        #[cfg(gt_mutant = "deadline_read_outside")]
-        let read = until();
         self.lock.lock();
-        #[cfg(not(gt_mutant = "deadline_read_outside"))]
         let read = until();
         self.handed_over.store(0, Ordering::Relaxed);
         self.set(read, now, set);
@@ -83,10 +80,7 @@ impl Deadline {
     /// when that ends, and only if it takes long somebody else must. So a callback that arms
     /// timers for now does not have another worker take them away.
     pub(crate) fn arm_in_call(&self, now: i64, until: impl FnOnce() -> i64, set: impl FnOnce(i64)) {
-        #[cfg(gt_mutant = "deadline_read_outside")]
-        let (next, armed) = (until(), self.armed.load(Ordering::Relaxed));
         self.lock.lock();
-        #[cfg(not(gt_mutant = "deadline_read_outside"))]
         let (next, armed) = (until(), self.armed.load(Ordering::Relaxed));
         let soon = now.saturating_add(HAND_OVER);
         let at = next.max(soon);

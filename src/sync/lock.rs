@@ -26,8 +26,6 @@
 //! Why not std's Mutex: it must be free of poisoning (a callback may throw), can be
 //! released in a fork child by a thread that did not take it, and is visible to TSan.
 
-use crate::sync::os_yield;
-
 /// The ranks of the table above.
 #[allow(missing_docs)]
 pub(crate) mod rank {
@@ -46,7 +44,7 @@ pub(crate) mod rank {
     #[cfg(feature = "checked")]
     pub(crate) const CHUNKS: u8 = 12;
 
-    #[cfg(all(debug_assertions, not(gt_loom)))]
+    #[cfg(all(debug_assertions, not(gt_model)))]
     thread_local! {
         static HELD: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
@@ -54,7 +52,7 @@ pub(crate) mod rank {
     /// Notes that this thread takes a lock of rank `r`; panics when that breaks the order.
     #[inline(always)]
     pub(crate) fn enter(r: u8) {
-        #[cfg(all(debug_assertions, not(gt_loom)))]
+        #[cfg(all(debug_assertions, not(gt_model)))]
         {
             let _ = HELD.try_with(|h| {
                 assert!(
@@ -71,7 +69,7 @@ pub(crate) mod rank {
     /// Notes that this thread lets a lock of rank `r` go.
     #[inline(always)]
     pub(crate) fn leave(r: u8) {
-        #[cfg(all(debug_assertions, not(gt_loom)))]
+        #[cfg(all(debug_assertions, not(gt_model)))]
         {
             let _ = HELD.try_with(|h| h.set(h.get() & !(1 << r)));
         }
@@ -81,7 +79,7 @@ pub(crate) mod rank {
     /// Panics in debug builds when this thread holds any lock: stands before callbacks and hooks.
     #[inline(always)]
     pub(crate) fn assert_none() {
-        #[cfg(all(debug_assertions, not(gt_loom)))]
+        #[cfg(all(debug_assertions, not(gt_model)))]
         {
             let _ =
                 HELD.try_with(|h| assert!(h.get() == 0, "held over a callback: {:#b}", h.get()));
@@ -91,7 +89,7 @@ pub(crate) mod rank {
 
 /// The feature `holds`, for the benchmark: it is told when a P's lock has been taken, and
 /// before it is let go.
-#[cfg(feature = "holds")]
+#[cfg(all(feature = "holds", not(gt_model)))]
 mod holds {
     use super::rank;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,32 +113,56 @@ mod holds {
     }
 }
 
-#[cfg(not(gt_loom))]
-mod imp {
-    #[cfg(feature = "holds")]
+/// The futex mutex: 0 free, 1 held, 2 held and somebody waits.
+mod futex {
+    #[cfg(all(feature = "holds", not(gt_model)))]
     use super::holds;
-    use super::{os_yield, rank};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use super::kernel::{self, Queue};
+    use super::rank;
+    use crate::sync::{AtomicU32, Ordering, os_yield};
 
     const FREE: u32 = 0;
     const HELD: u32 = 1;
     const WAITED: u32 = 2;
-    const SPINS: u32 = 40;
+    const SPINS: u32 = if cfg!(gt_model) { 2 } else { 40 };
+    /// So often of these it gives the processor away.
+    const YIELDS: u32 = if cfg!(gt_model) { 1 } else { 4 };
     /// Yields until one who waited must have woken up.
-    const PATIENCE: u32 = 200;
+    const PATIENCE: u32 = if cfg!(gt_model) { 1 } else { 200 };
 
-    /// A futex mutex: 0 free, 1 held, 2 held and somebody waits.
     pub(crate) struct RawLock {
         word: AtomicU32,
         rank: u8,
+        queue: Queue,
+    }
+
+    macro_rules! new {
+        ($rank:expr) => {
+            RawLock {
+                word: AtomicU32::new(FREE),
+                rank: $rank,
+                queue: Queue::new(),
+            }
+        };
     }
 
     impl RawLock {
+        #[cfg(not(gt_model))]
         pub(crate) const fn new(rank: u8) -> Self {
-            RawLock {
-                word: AtomicU32::new(FREE),
-                rank,
-            }
+            new!(rank)
+        }
+
+        #[cfg(gt_model)]
+        pub(crate) fn new(rank: u8) -> Self {
+            new!(rank)
+        }
+
+        #[inline(always)]
+        fn take(&self) -> bool {
+            // Acquire: what the last holder wrote is seen; he released.
+            self.word
+                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
         }
 
         #[inline]
@@ -152,27 +174,23 @@ mod imp {
         #[inline]
         pub(crate) fn lock_as(&self, r: u8) {
             rank::enter(r);
-            // Acquire: what the last holder wrote is seen; it released.
-            if self
-                .word
-                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-                .is_err()
-            {
+            if !self.take() {
                 self.lock_slow();
             }
-            #[cfg(feature = "holds")]
+            #[cfg(all(feature = "holds", not(gt_model)))]
             holds::note(r, true);
         }
 
+        /// SeqCst: see Timers::add_deleted (src/engine/timers.rs).
         #[inline]
         pub(crate) fn try_lock(&self) -> bool {
             let ok = self
                 .word
-                .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange(FREE, HELD, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok();
             if ok {
                 rank::enter(self.rank);
-                #[cfg(feature = "holds")]
+                #[cfg(all(feature = "holds", not(gt_model)))]
                 holds::note(self.rank, true);
             }
             ok
@@ -182,25 +200,21 @@ mod imp {
         fn lock_slow(&self) {
             for i in 0..SPINS {
                 let w = self.word.load(Ordering::Relaxed);
-                if w == FREE
-                    && self
-                        .word
-                        .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-                        .is_ok()
-                {
+                if w == FREE && self.take() {
                     return;
                 }
                 if w == WAITED {
                     break;
                 }
-                if i < SPINS - 4 {
+                if i < SPINS - YIELDS {
                     std::hint::spin_loop()
                 } else {
                     os_yield()
                 }
             }
+            // WAITED from here on, also when there was nobody else: to wake in vain is harmless.
             while self.word.swap(WAITED, Ordering::Acquire) != FREE {
-                futex_wait(&self.word, WAITED);
+                kernel::wait(&self.word, WAITED, &self.queue);
             }
         }
 
@@ -217,13 +231,14 @@ mod imp {
         /// True: somebody waited, and is being woken.
         #[inline]
         fn unlock_and_wake(&self, r: u8) -> bool {
-            #[cfg(feature = "holds")]
+            #[cfg(all(feature = "holds", not(gt_model)))]
             holds::note(r, false);
             rank::leave(r);
-            // Release: the next holder sees what was written under the lock.
-            let waited = self.word.swap(FREE, Ordering::Release) == WAITED;
+            // Release: the next holder sees what was written under the lock. SeqCst: see
+            // try_lock; on x86 it is the same instruction.
+            let waited = self.word.swap(FREE, Ordering::SeqCst) == WAITED;
             if waited {
-                futex_wake(&self.word, 1);
+                kernel::wake_one(&self.word, &self.queue);
             }
             waited
         }
@@ -242,9 +257,25 @@ mod imp {
             self.lock_as(r);
         }
     }
+}
 
-    fn futex_wait(word: &AtomicU32, seen: u32) {
-        // SAFETY: the word lives as long as `self`; the kernel only compares it.
+/// What the kernel does for a futex.
+#[cfg(not(gt_model))]
+mod kernel {
+    use crate::sync::AtomicU32;
+
+    /// The kernel's own.
+    pub(super) struct Queue;
+
+    impl Queue {
+        pub(super) const fn new() -> Self {
+            Queue
+        }
+    }
+
+    /// Waits if the word is `seen`.
+    pub(super) fn wait(word: &AtomicU32, seen: u32, _queue: &Queue) {
+        // SAFETY: the word lives as long as its lock; the kernel only compares it.
         unsafe {
             let no_timeout = std::ptr::null::<libc::timespec>();
             libc::syscall(
@@ -257,27 +288,63 @@ mod imp {
         }
     }
 
-    fn futex_wake(word: &AtomicU32, n: i32) {
+    pub(super) fn wake_one(word: &AtomicU32, _queue: &Queue) {
         // SAFETY: waking on an address is harmless whoever waits there.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
                 word.as_ptr(),
                 libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                n,
+                1,
             );
         }
     }
 }
 
-#[cfg(gt_loom)]
-mod imp {
+#[cfg(gt_model)]
+mod kernel {
+    use crate::sync::{AtomicU32, Ordering};
+    #[cfg(gt_loom)]
+    use loom::sync::{Condvar, Mutex};
+    #[cfg(gt_shuttle)]
+    use shuttle::sync::{Condvar, Mutex};
+
+    /// Compares and waits in one step; a wake is a step of its own.
+    pub(super) struct Queue(Mutex<()>, Condvar);
+
+    impl Queue {
+        pub(super) fn new() -> Self {
+            Queue(Mutex::new(()), Condvar::new())
+        }
+    }
+
+    pub(super) fn wait(word: &AtomicU32, seen: u32, queue: &Queue) {
+        let guard = queue.0.lock().unwrap();
+        if word.load(Ordering::Relaxed) == seen {
+            drop(queue.1.wait(guard));
+        }
+    }
+
+    pub(super) fn wake_one(_word: &AtomicU32, queue: &Queue) {
+        drop(queue.0.lock());
+        queue.1.notify_one();
+    }
+}
+
+/// In the models the checker's own mutex stands for it, which has fewer steps. The one above
+/// has models of its own (src/model/mutex.rs).
+#[cfg(gt_model)]
+mod checked {
+    #[cfg(gt_loom)]
+    use loom::sync::{Mutex, MutexGuard};
+    #[cfg(gt_shuttle)]
+    use shuttle::sync::{Mutex, MutexGuard};
     use std::cell::RefCell;
 
-    /// loom's mutex behind the same interface; the guard waits in a cell for the unlock.
+    /// The guard waits in a cell for the unlock.
     pub(crate) struct RawLock {
-        mutex: Box<loom::sync::Mutex<()>>,
-        guard: RefCell<Option<loom::sync::MutexGuard<'static, ()>>>,
+        guard: RefCell<Option<MutexGuard<'static, ()>>>,
+        mutex: Box<Mutex<()>>,
     }
 
     // SAFETY: `guard` is touched only by the thread that holds `mutex`.
@@ -288,14 +355,14 @@ mod imp {
     impl RawLock {
         pub(crate) fn new(_rank: u8) -> Self {
             RawLock {
-                mutex: Box::new(loom::sync::Mutex::new(())),
                 guard: RefCell::new(None),
+                mutex: Box::new(Mutex::new(())),
             }
         }
 
-        fn keep(&self, g: loom::sync::MutexGuard<'_, ()>) {
+        fn keep(&self, g: MutexGuard<'_, ()>) {
             // SAFETY: the boxed mutex outlives the guard, which `unlock` drops.
-            let g: loom::sync::MutexGuard<'static, ()> = unsafe { std::mem::transmute(g) };
+            let g: MutexGuard<'static, ()> = unsafe { std::mem::transmute(g) };
             *self.guard.borrow_mut() = Some(g);
         }
 
@@ -332,9 +399,11 @@ mod imp {
             self.lock();
         }
     }
-
-    #[allow(unused_imports)]
-    use super::os_yield;
 }
 
-pub(crate) use imp::RawLock;
+#[cfg(gt_model)]
+pub(crate) use checked::RawLock;
+#[cfg(not(gt_model))]
+pub(crate) use futex::RawLock;
+#[cfg(gt_loom)]
+pub(crate) use futex::RawLock as FutexLock;

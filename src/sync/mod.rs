@@ -1,17 +1,23 @@
-//! The one place that chooses between std and loom.
+//! The one place that chooses between std and a model checker.
 //!
-//! With `--cfg gt_loom` the engine's code runs inside loom's model checker (see
-//! `src/model/`); elsewhere that cfg only leaves out what a model cannot have.
+//! With `--cfg gt_loom` or `--cfg gt_shuttle` (build.rs turns either into `gt_model`) the
+//! engine's code runs inside loom or shuttle, see `src/model/`; elsewhere `gt_model` only leaves
+//! out what a model cannot have.
 
 mod lock;
 
+#[cfg(gt_loom)]
+pub(crate) use lock::FutexLock;
 pub(crate) use lock::{RawLock, rank};
 
-#[cfg(not(gt_loom))]
+#[cfg(not(gt_model))]
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(gt_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(gt_shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// Memory that a lock guards. Under loom each access is checked for races.
 #[cfg(not(gt_loom))]
@@ -60,24 +66,38 @@ impl<T> Guarded<T> {
     }
 }
 
-/// Stands between two SeqCst accesses of one thread whose order another thread relies on.
-/// Only for loom, which takes SeqCst accesses for AcqRel ones but knows the fence.
+#[cfg(gt_loom)]
+std::thread_local! {
+    /// Does `sc_fence` stand for something in the model that this thread runs?
+    pub(crate) static FENCES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Stands between two accesses of one thread whose order another thread relies on, and
+/// names their orderings, both of which must be SeqCst for that.
+///
+/// Only for loom, which takes SeqCst accesses for AcqRel ones but knows the fence. It knows
+/// it for stronger than it is, so it stands in those models only that cannot do without.
 #[inline(always)]
-pub(crate) fn sc_fence() {
-    #[cfg(all(gt_loom, not(gt_mutant = "no_sc_fence")))]
-    loom::sync::atomic::fence(Ordering::SeqCst);
+pub(crate) fn sc_fence(before: Ordering, after: Ordering) {
+    #[cfg(gt_loom)]
+    if (before, after) == (Ordering::SeqCst, Ordering::SeqCst) && FENCES.get() {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+    let _ = (before, after);
 }
 
 /// Gives the processor away: the default of the `osyield` hook.
 #[inline]
 pub(crate) fn os_yield() {
-    #[cfg(not(gt_loom))]
+    #[cfg(not(gt_model))]
     // SAFETY: sched_yield takes nothing and touches no memory of ours.
     unsafe {
         libc::sched_yield();
     }
     #[cfg(gt_loom)]
     loom::thread::yield_now();
+    #[cfg(gt_shuttle)]
+    shuttle::thread::yield_now();
 }
 
 /// One round of waiting for a lock that is held for a few instructions only:
@@ -98,23 +118,17 @@ impl Backoff {
 
     #[cold]
     pub(crate) fn snooze(&mut self, host: &crate::host::Host) {
-        #[cfg(gt_loom)]
-        {
-            let _ = host;
-            loom::thread::yield_now();
-        }
-        #[cfg(not(gt_loom))]
-        {
-            if self.round < Self::PAUSES {
-                for _ in 0..1u32 << self.round {
-                    std::hint::spin_loop();
-                }
-            } else if self.round < Self::PAUSES + Self::YIELDS {
-                host.osyield();
-            } else {
-                let us = (self.round - Self::PAUSES - Self::YIELDS).min(20) as u64 * 50 + 50;
-                std::thread::sleep(std::time::Duration::from_micros(us));
+        if cfg!(gt_model) {
+            os_yield();
+        } else if self.round < Self::PAUSES {
+            for _ in 0..1u32 << self.round {
+                std::hint::spin_loop();
             }
+        } else if self.round < Self::PAUSES + Self::YIELDS {
+            host.osyield();
+        } else {
+            let us = (self.round - Self::PAUSES - Self::YIELDS).min(20) as u64 * 50 + 50;
+            std::thread::sleep(std::time::Duration::from_micros(us));
         }
         self.round = self.round.saturating_add(1);
     }

@@ -1,0 +1,17 @@
+# The models of src/model/: the engine's own code, run by loom and shuttle. See docs/orderings.md.
+
+.PHONY: model model-long model-replay
+models_run = CARGO="$(CARGO)" TARGET="$(TARGET)" SCHEDULES="$(SCHEDULES)" MODELS="$(MODELS)" sh models/run.sh
+
+model: ## run the models: loom, all interleavings in bounds; shuttle, some random ones (MODELS="part of a name")
+	$(need_cargo)
+	@$(models_run) models
+
+model-long: ## a million random schedules (SCHEDULES=N), and loom with one preemption more
+	$(need_cargo)
+	@$(models_run) long
+
+model-replay: ## replay a schedule with which a storm failed (SCHEDULE=file)
+	$(need_cargo)
+	@test -n "$(SCHEDULE)" || { echo "make: SCHEDULE=file is missing" >&2; exit 1; }
+	@$(models_run) replay "$(SCHEDULE)"

@@ -1,0 +1,105 @@
+//! Each operation against each other, from each of a few beginnings, made from a table: all
+//! interleavings with at most two preemptions, and the common end check.
+
+use super::explore;
+use super::ops::{Op, Out, end};
+use super::world::Mini;
+
+/// How a model begins: what has been done to its two timers.
+pub(super) type Begin = &'static [Op];
+pub(super) const REMOVED: Begin = &[];
+pub(super) const ARMED: Begin = &[Op::Mod(0, 100), Op::Ask(0)];
+pub(super) const EARLIER: Begin = &[Op::Mod(0, 100), Op::Ask(0), Op::Mod(0, 40)];
+pub(super) const LATER: Begin = &[Op::Mod(0, 40), Op::Ask(0), Op::Mod(0, 100)];
+pub(super) const DEAD: Begin = &[Op::Mod(0, 100), Op::Ask(0), Op::Del(0)];
+pub(super) const TWO: Begin = &[Op::Mod(1, 60), Op::Mod(0, 100), Op::Ask(0), Op::Mod(1, 30)];
+
+/// May these run side by side? Who frees a timer must be the last one to use its handle.
+fn allowed(ops: &[Op]) -> bool {
+    !(ops.iter().any(|o| o.frees()) && ops.iter().any(|o| o.by_handle()))
+}
+
+/// Runs the operations side by side, from these beginnings.
+pub(super) fn side_by_side(preemptions: usize, ops: &'static [Op], from: &[Begin]) {
+    if !allowed(ops) {
+        return;
+    }
+    for &begin in from {
+        // Two rely on SeqCst accesses: who modifies a timer, and sees that an earlier time is
+        // noted already; and who stops one timer too many while somebody has the P's lock.
+        let count = |f: fn(Op) -> bool| ops.iter().filter(|&&o| f(o)).count();
+        let noted = begin == EARLIER || begin == TWO;
+        let modified = noted && count(Op::scans) > 0 && count(Op::modifies) > 0;
+        let swept = count(Op::stops) > 1;
+        explore(preemptions, modified || swept, move || {
+            let with_drop = ops.iter().any(|o| o.frees());
+            let poller = ops.iter().any(|o| matches!(o, Op::Poll));
+            let m = Mini::build(2, with_drop, poller);
+            let mut outs: Vec<Out> = begin.iter().map(|o| o.run(&m)).collect();
+            let threads: Vec<_> = ops
+                .iter()
+                .map(|&op| {
+                    let m = m.clone();
+                    loom::thread::spawn(move || op.run(&m))
+                })
+                .collect();
+            outs.extend(threads.into_iter().map(|t| t.join().unwrap()));
+            end(&m, outs, with_drop);
+            m.finish();
+        });
+    }
+}
+
+pub(super) mod table {
+    #![allow(non_upper_case_globals)]
+    use super::Op;
+    pub(in super::super) const add: Op = Op::Add(0, 20);
+    pub(in super::super) const earlier: Op = Op::Mod(0, 10);
+    pub(in super::super) const earlier_fast: Op = Op::ModFast(0, 10);
+    pub(in super::super) const later: Op = Op::Mod(0, 150);
+    pub(in super::super) const another: Op = Op::Mod(1, 15);
+    pub(in super::super) const del: Op = Op::Del(0);
+    pub(in super::super) const del_another: Op = Op::Del(1);
+    pub(in super::super) const del_fast: Op = Op::DelFast(0);
+    pub(in super::super) const del_sync: Op = Op::DelSync(0);
+    pub(in super::super) const shutdown: Op = Op::Shutdown(0);
+    pub(in super::super) const detach: Op = Op::Detach(0);
+    pub(in super::super) const free: Op = Op::Free(0);
+    pub(in super::super) const slack: Op = Op::Slack(0);
+    pub(in super::super) const look: Op = Op::Look(0);
+    pub(in super::super) const runtimer: Op = Op::Runtimer(0, 100);
+    pub(in super::super) const check: Op = Op::Check(0, 100);
+    pub(in super::super) const check_early: Op = Op::Check(0, 50);
+    pub(in super::super) const adjust: Op = Op::Adjust(0);
+    pub(in super::super) const clean: Op = Op::Clean(0);
+    pub(in super::super) const trim: Op = Op::Trim(0);
+    pub(in super::super) const adopt: Op = Op::Adopt(1);
+    pub(in super::super) const free_p: Op = Op::FreeOther(1);
+    pub(in super::super) const ask: Op = Op::Ask(0);
+    pub(in super::super) const ask_all: Op = Op::AskAll;
+    pub(in super::super) const poll: Op = Op::Poll;
+}
+
+/// For each operation a module, and in it a test for it and each one that follows.
+macro_rules! pairs {
+    () => {};
+    ($first:ident $($rest:ident)*) => {
+        mod $first {
+            use super::*;
+            pairs!(@with $first: $first $($rest)*);
+        }
+        pairs!($($rest)*);
+    };
+    (@with $first:ident: $($second:ident)*) => {
+        $(#[test]
+        fn $second() {
+            let all = [REMOVED, ARMED, EARLIER, LATER, DEAD, TWO];
+            side_by_side(2, &[table::$first, table::$second], &all);
+        })*
+    };
+}
+
+pairs! {
+    add earlier earlier_fast later another del del_another del_fast del_sync shutdown detach free slack look
+    runtimer check check_early adjust clean trim adopt free_p ask ask_all poll
+}
