@@ -3,7 +3,7 @@
 
 use super::ops::{Op, Out};
 use super::{Mini, model, model_bounded};
-use crate::engine::{check_timers, deltimer, detach, sweep, timer_free, trim};
+use crate::engine::{check_timers, deltimer, detach, fast, sweep, timer_free, trim};
 use crate::error::Error;
 use std::sync::Arc;
 
@@ -193,4 +193,50 @@ fn model_modtimer_of_a_detached_timer_against_two_runtimers() {
             all_gone(mini);
         },
     );
+}
+
+/// gt_timer_free by handle of a timer with no drop function: the short path.
+fn quick_free(mini: &Mini) -> i64 {
+    let quick = fast::free(mini, mini.t(0));
+    quick.unwrap_or_else(|| timer_free(mini, mini.t(0), None).unwrap()) as i64
+}
+
+fn armed_plain() -> Arc<Mini> {
+    let mini = Mini::new(1, false);
+    mini.arm(0, 100).unwrap();
+    mini
+}
+
+/// Against all that may have it locked, or take its entry off.
+#[test]
+fn model_quick_free_against_the_others() {
+    model(
+        armed_plain,
+        [run_at_100, quick_free],
+        |mini, [ran, stopped]| {
+            assert_eq!(ran + stopped, 1);
+            trim(mini, mini.p());
+            assert_eq!((mini.check(), mini.given_back(0)), (0, 1));
+        },
+    );
+    model(
+        armed_plain,
+        [arm_20, quick_free],
+        |mini, [replaced, stopped]| {
+            assert!(replaced != 0 && stopped == 1);
+            trim(mini, mini.p());
+            assert_eq!((mini.check(), mini.given_back(0)), (0, 1));
+        },
+    );
+    model(armed_plain, [stop, quick_free], |mini, [a, b]| {
+        assert!(a == 1 && b == 0 || a == -1 && b == 1);
+        trim(mini, mini.p());
+        assert_eq!((mini.check(), mini.given_back(0)), (0, 1));
+    });
+    let swept = |mini: &Mini| trim(mini, mini.p()) as i64;
+    model(armed_plain, [swept, quick_free], |mini, [_, stopped]| {
+        assert_eq!(stopped, 1);
+        trim(mini, mini.p());
+        assert_eq!((mini.check(), mini.given_back(0)), (0, 1));
+    });
 }
