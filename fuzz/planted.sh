@@ -33,11 +33,12 @@ reset_keeps_the_old_value|fuzz|src/time/chan.rs|let replaced = i.end(s, Counter:
 
 tree=$B/planted/tree
 rm -rf "$tree"
-mkdir -p "$tree" "$B/fuzz"
+mkdir -p "$tree"
 cp -R src tests fuzz include docs Cargo.toml Cargo.lock build.rs cbindgen.toml "$tree"
 rm -rf "$tree/fuzz/target"
+# Not those of the real tree: cargo takes a file of the copy for the one it is a copy of.
 target=$(cd "$B" && pwd)/planted/target
-fuzz_target=$(cd "$B" && pwd)/fuzz/target-none
+fuzz_target=$(cd "$B" && pwd)/planted/target-fuzz
 if [ "$what" != proptest ]; then
     $NIGHTLY --version >/dev/null 2>&1 || {
         echo "make: a nightly Rust toolchain is missing. Install it with: rustup toolchain install nightly --profile minimal" >&2
