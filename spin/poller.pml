@@ -4,13 +4,19 @@
  * setting, and wakes one of them.
  *
  * The fd is set under a lock of its own, from a wake time that is read inside the lock:
- *   arm        by who arms a timer earlier than anyone could have been told (the wake
- *              hook), and by a worker before it sleeps. Left alone if it stands there
- *              already and has not gone off.
- *   hand_over  by a worker before a callback, if the fd has gone off: perhaps it was this
- *              worker that it woke, it will not go off again by itself, and the callback
- *              may take long. If more is due, it is set for a little later.
- * Here the callback of timer 0 even waits for that of timer 1.
+ *   arm          by who arms a timer earlier than anyone could have been told (the wake
+ *                hook), and by a worker before it sleeps. Left alone if it stands there
+ *                already and has not gone off.
+ *   hand_over    by a worker before a callback, if the fd has gone off: perhaps it was this
+ *                worker that it woke, it will not go off again by itself, and the callback
+ *                may take long. If more is due, it is set for a little later.
+ *   arm_in_call  by a callback on a worker that arms a timer: the worker looks for itself
+ *                when the callback ends, so nobody else is woken before a little later.
+ * Who is woken by it forgets what it was set to (gone_off), without the lock.
+ *
+ * The callback of timer 0 waits for that of timer 1, which another worker must run. Timer 1
+ * is armed, and re-armed to later and to earlier times, by another thread; or by the
+ * callback of timer 0, and then by another thread to an earlier time.
  *
  * Each of the two timers is on a P of its own, with its own `told`. Reading a P's wake time
  * and publishing it is one step here, and so is arming a timer and lowering `told`:
@@ -19,8 +25,19 @@
  *   (nothing)             the library
  *   -DREAD_OUTSIDE        the wake time is read before the lock is taken: an older one
  *                         lands in the fd after a newer one
+ *   -DCALL_READS_OUTSIDE  the same, in arm_in_call only
  *   -DNO_ARM_BEFORE_SLEEP a worker sleeps on what others have left in the fd
- *   -DNO_HAND_OVER        the fd stays as it was during a callback
+ *   -DNO_HAND_OVER        the fd stays as it was before a callback
+ *   -DDUE_IS_LEFT         hand_over leaves the fd alone if more is due
+ *   -DNO_ARM_IN_CALL      a callback's own armings are left to the worker that it runs on
+ *   -DCALL_NOT_EARLIER    arm_in_call sets the fd only if that has gone off
+ *   -DNO_GONE_OFF         what the fd was set to is not forgotten. The kernel may be a moment
+ *                         ahead of the clock that the worker then reads: "it stands there
+ *                         already and has not gone off", and all sleep
+ *   -DLEFT_THOUGH_PASSED  arm and arm_in_call leave the fd alone if it stands there, gone off
+ *                         or not. Nothing is lost by that: who took its edge is awake, has
+ *                         forgotten the time, and before it sleeps or calls back it looks
+ *                         again
  *
  * What must hold: each timer fires once its time has come. Else all workers sleep, the fd
  * is silent, the clock stands at its end, and spin reports that nobody can go on.
@@ -28,10 +45,12 @@
 
 #define TIMERS 2
 #define WORKERS 2
-#define END 3                   /* the clock's last time */
+#define END 3                   /* the clock's last time; it begins at 1 */
+#define LATER 5                 /* a time that never comes */
 #define NEVER 9
+#define AHEAD 1                 /* so far the kernel's clock may be ahead of the workers' */
 
-byte now;
+byte now = 1;
 byte when[TIMERS] = NEVER;      /* NEVER: not armed; else its P's wake time */
 byte told[TIMERS] = NEVER;
 bool ran[TIMERS];               /* its callback has run to its end */
@@ -39,8 +58,12 @@ bool ran[TIMERS];               /* its callback has run to its end */
 bool fd_locked;
 byte fd_when = NEVER;           /* what the timerfd is set to */
 bool fd_taken;                  /* it went off for this setting, and a waiter took it */
+byte armed = NEVER;             /* what it was set to, as far as is known; 0: forgotten */
 
-byte armers_left = 1;
+bool by_callback;               /* timer 1 is armed by the callback of timer 0 first */
+bool in_call;                   /* it has done that */
+
+byte armers_left;
 byte callbacks;                 /* under way */
 
 /* A P's wake time: publish it, look again; `e` becomes the earliest of those seen. */
@@ -66,45 +89,86 @@ inline time_sleep_until(e) {
 
 inline lock_fd() { atomic { !fd_locked -> fd_locked = true } }
 
-/* The lock is held, and given back. */
-inline set_and_unlock(until) {
+/* The lock is held, and given back. `at` is the time as far as the caller knows. */
+inline set_and_unlock(until, at) {
     atomic {
         if
-        :: until == fd_when && (until == NEVER || until > now)
-        :: else -> fd_when = until; fd_taken = false    /* timerfd_settime */
+#ifdef LEFT_THOUGH_PASSED
+        :: until == armed
+#else
+        :: until == armed && (armed == NEVER || armed > at)     /* it stands there already */
+#endif
+        :: else ->
+            if
+            :: until == NEVER && armed <= at    /* it has gone off: no need to stop it */
+            :: else -> fd_when = until; fd_taken = false        /* timerfd_settime */
+            fi;
+            armed = until
         fi;
         fd_locked = false
     }
 }
 
-inline arm_fd() {
+inline lock_and_read() {
 #ifdef READ_OUTSIDE
     time_sleep_until(e);
-    lock_fd();
+    lock_fd()
 #else
     lock_fd();
-    time_sleep_until(e);
+    time_sleep_until(e)
 #endif
-    set_and_unlock(e)
 }
+
+inline arm_fd() {
+    lock_and_read();
+    set_and_unlock(e, now)
+}
+
+/* A little later than `at`; the clock has no later time than END. */
+#define soon(at) (at < END -> at + 1 : END)
 
 /* `at` is the time of the pass; it may be old by now. */
 inline hand_over(at) {
     if
-    :: fd_when <= at ->
+    :: armed <= at ->
         lock_fd();
         if
-        :: fd_when <= at ->
+        :: armed <= at ->
             time_sleep_until(e);
             if
-            :: e <= at && at < END -> e = at + 1        /* a little later */
-            :: e <= at && at == END -> e = END          /* the clock has no later */
-            :: else
-            fi;
-            set_and_unlock(e)
+#ifdef DUE_IS_LEFT
+            :: e <= at -> fd_locked = false
+#else
+            :: e <= at -> e = soon(at); set_and_unlock(e, at)
+#endif
+            :: else -> set_and_unlock(e, at)
+            fi
         :: else -> fd_locked = false
         fi
     :: else
+    fi
+}
+
+inline arm_in_call(at) {
+    at = now;
+#ifdef CALL_READS_OUTSIDE
+    time_sleep_until(e); was = armed;
+    lock_fd();
+#else
+    lock_and_read(); was = armed;
+#endif
+    if
+    :: e < soon(at) -> e = soon(at)
+    :: else
+    fi;
+    if
+#ifndef CALL_NOT_EARLIER
+    :: was > e -> set_and_unlock(e, at)
+#endif
+#ifndef LEFT_THOUGH_PASSED
+    :: was <= at -> set_and_unlock(e, at)
+#endif
+    :: else -> fd_locked = false
     fi
 }
 
@@ -116,23 +180,31 @@ inline arm_timer(t, at) {
         :: told[t] > at -> told[t] = at; wake = true
         :: else
         fi
-    };
+    }
+}
+
+inline arm_and_wake(t, at) {
+    arm_timer(t, at);
     if
-    :: wake -> arm_fd(); wake = false           /* the wake hook */
+    :: wake -> arm_fd(); wake = false   /* the wake hook */
     :: else
     fi
 }
 
-/* Timer 0 is armed already. */
+/* Another thread. */
 proctype armer_of_1()
 {
     byte e;
     bool wake;
-    arm_timer(1, 2);
-    arm_timer(1, 3);                    /* later: wakes nobody */
     if
-    :: arm_timer(1, 1)
-    :: skip
+    :: by_callback -> in_call; arm_and_wake(1, 2)
+    :: else ->
+        arm_and_wake(1, 2);
+        arm_and_wake(1, 3);             /* later: wakes nobody */
+        if
+        :: arm_and_wake(1, 1)
+        :: skip
+        fi
     fi;
     armers_left--
 }
@@ -145,9 +217,26 @@ proctype clock()
     od
 }
 
-inline callback(t) {
+inline callback(t, at) {
     if
-    :: t == 0 -> ran[1]                 /* waits for the other timer's callback */
+    :: t == 0 ->
+        if
+        :: by_callback ->
+            if
+            :: arm_timer(1, 1)
+            :: arm_timer(1, LATER)
+            fi;
+            in_call = true;
+            if
+#ifndef NO_ARM_IN_CALL
+            :: wake -> arm_in_call(at); wake = false
+#endif
+            :: else
+            fi;
+            armers_left--
+        :: else
+        fi;
+        ran[1]                          /* waits for the other timer's callback */
     :: else
     fi;
     ran[t] = true
@@ -157,7 +246,8 @@ inline callback(t) {
 
 proctype worker()
 {
-    byte e, t, at;
+    byte e, t, at, was;
+    bool wake;
     do
     :: atomic { at = now; t = 0 };
         do                              /* a pass: is anything due? */
@@ -175,7 +265,7 @@ proctype worker()
 #ifndef NO_HAND_OVER
             hand_over(at);
 #endif
-            callback(t);
+            callback(t, at);
             callbacks--
         :: else ->
 #ifndef NO_ARM_BEFORE_SLEEP
@@ -185,16 +275,21 @@ proctype worker()
 #endif
                 atomic {                /* epoll_wait */
                     if
-                    :: fd_when <= now && !fd_taken -> fd_taken = true
+                    :: fd_when <= now + AHEAD && !fd_taken -> fd_taken = true
                     :: all_done -> break
                     fi
-                }
+                };
+#ifndef NO_GONE_OFF
+                armed = 0               /* gone_off */
+#else
+                skip
+#endif
 #ifndef NO_ARM_BEFORE_SLEEP
             :: else                     /* due already: look again */
             fi
 #endif
         fi;
-        atomic { e = 0; at = 0; t = 0 }
+        atomic { e = 0; at = 0; t = 0; was = 0 }
     od
 }
 
@@ -202,8 +297,12 @@ init
 {
     byte n;
     atomic {
-        when[0] = 1; told[0] = 1; fd_when = 1;
+        when[0] = 2; told[0] = 2; fd_when = 2; armed = 2;
         run clock();
+        if
+        :: by_callback = true; armers_left = 2
+        :: armers_left = 1
+        fi;
         run armer_of_1();
         for (n : 1 .. WORKERS) {
             run worker()

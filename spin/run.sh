@@ -35,6 +35,12 @@ poller         pass
 poller         deadlock  READ_OUTSIDE
 poller         deadlock  NO_ARM_BEFORE_SLEEP
 poller         deadlock  NO_HAND_OVER
+poller         deadlock  DUE_IS_LEFT
+poller         deadlock  NO_ARM_IN_CALL
+poller         deadlock  CALL_READS_OUTSIDE
+poller         deadlock  CALL_NOT_EARLIER
+poller         deadlock  NO_GONE_OFF
+poller         pass      LEFT_THOUGH_PASSED
 '
 
 # check MODEL MACRO...: verifies it in a directory of its own; sets $got and $states.
