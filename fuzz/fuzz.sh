@@ -5,31 +5,36 @@
 #                    earlier runs have found (build/fuzz)
 #   fuzz.sh merge    the committed corpus anew: the smallest set of all that was found that
 #                    reaches the same code
+#   fuzz.sh keep F   the file F is a sequence that went wrong: it is tested from now on
 #   fuzz.sh tool     nothing: only cargo-fuzz, if it is missing
 set -eu
 cd "$(dirname "$0")/.."
 : "${T:=60}" "${SANITIZER:=address}" "${B:=build}" "${CARGO:=cargo}" "${NIGHTLY:=$CARGO +nightly}"
 
 hex=tests/engine/corpus.hex
+once_wrong=tests/engine/found.hex
 out=$B/fuzz
 mkdir -p "$out/found" "$out/crashes"
 rustc -O -o "$out/hex" fuzz/hex.rs
-rm -rf "$out/seed"
+rm -rf "$out/seed" "$out/seed-found"
 "$out/hex" unpack "$hex" "$out/seed"
+"$out/hex" unpack "$once_wrong" "$out/seed-found"
 
 # cargo-fuzz: the one that is installed, or our own.
 PATH=$(pwd)/$B/tools/bin:$PATH
 export PATH
-if ! command -v cargo-fuzz >/dev/null 2>&1; then
+need_tool() {
+    command -v cargo-fuzz >/dev/null 2>&1 && return
     echo "fuzz: cargo-fuzz is missing; installing it: cargo install cargo-fuzz --locked --root $B/tools"
     $CARGO install --quiet cargo-fuzz --locked --root "$B/tools" --target-dir "$out/target-cargo-fuzz" || {
         echo "make: cargo-fuzz is missing. Install it with: cargo install cargo-fuzz --locked" >&2
         exit 1
     }
-fi
+}
 
 # build SANITIZER DIR: builds the fuzzer; sets $fuzzer.
 build() {
+    need_tool
     $NIGHTLY fuzz build --fuzz-dir fuzz -s "$1" --target-dir "$2" calls
     fuzzer=$(find "$2" -path '*/release/calls' -type f | head -n 1)
 }
@@ -41,7 +46,7 @@ case ${1:-run} in
 run)
     build "$SANITIZER" "$out/target-$SANITIZER"
     # shellcheck disable=SC2086
-    "$fuzzer" "$out/found" "$out/seed" $limits -max_total_time="$T" -artifact_prefix="$out/crashes/" \
+    "$fuzzer" "$out/found" "$out/seed" "$out/seed-found" $limits -max_total_time="$T" -artifact_prefix="$out/crashes/" \
         >"$out/run.log" 2>&1 || {
         tail -n 60 "$out/run.log" >&2
         file=$(sed -n 's/.*Test unit written to //p' "$out/run.log" | tail -n 1)
@@ -64,9 +69,14 @@ merge)
     "$out/hex" pack "$out/merged" "$hex"
     echo "fuzz: $hex: $(wc -l <"$hex") sequences, $(wc -c <"$hex") bytes"
     ;;
-tool) ;;
+keep)
+    cp "$2" "$out/seed-found"
+    "$out/hex" pack "$out/seed-found" "$once_wrong"
+    echo "fuzz: $once_wrong: $(wc -l <"$once_wrong") sequences"
+    ;;
+tool) need_tool ;;
 *)
-    echo "fuzz.sh: run, merge or tool" >&2
+    echo "fuzz.sh: run, merge, keep or tool" >&2
     exit 2
     ;;
 esac

@@ -1,5 +1,6 @@
 //! Replays what the fuzzer has kept (engine/corpus.hex): sequences of calls that together
-//! reach all code that it ever reached. Needs no fuzzer and no nightly toolchain.
+//! reach all code that it ever reached, and those that once went wrong (engine/found.hex; `make
+//! fuzz-keep F=file` adds one). Needs no fuzzer and no nightly toolchain.
 //!
 //! GOTIMER_REPLAY=file plays one file of the fuzzer instead, and says what it does: `make
 //! fuzz-show`.
@@ -12,7 +13,10 @@ mod world;
 use decode::decode;
 use world::World;
 
-const CORPUS: &str = include_str!("engine/corpus.hex");
+const FILES: [(&str, &str); 2] = [
+    ("corpus.hex", include_str!("engine/corpus.hex")),
+    ("found.hex", include_str!("engine/found.hex")),
+];
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digit = |c: u8| match (c as char).to_digit(16) {
@@ -43,15 +47,16 @@ fn corpus_does_as_the_model() {
         return;
     }
     let mut n = 0;
-    for (i, line) in CORPUS.lines().enumerate() {
-        let (setup, ops) = decode(&bytes(line));
-        if let Err(why) = World::run(setup, &ops, &format!("line {} of the corpus", i + 1)) {
-            panic!(
-                "line {} of tests/engine/corpus.hex: {setup:?}, {ops:#?}\n{why}",
-                i + 1
-            );
+    for (file, text) in FILES {
+        for (i, line) in text.lines().enumerate() {
+            let (setup, ops) = decode(&bytes(line));
+            let place = format!("line {} of tests/engine/{file}", i + 1);
+            if let Err(why) = World::run(setup, &ops, &place) {
+                panic!("{place}: {setup:?}, {ops:#?}\n{why}");
+            }
+            n += 1;
         }
-        n += 1;
     }
+    assert!(n > 100, "{n} sequences");
     println!("{n} sequences");
 }
