@@ -26,7 +26,7 @@ rearmed_still_counts_as_dead||src/engine/modtimer.rs|if !done.pending {|if !done
 armed_in_a_pass_runs_in_it||src/engine/adjust.rs|h.passes > 0 && l.stamp() != 0|h.passes > 1 && l.stamp() != 0
 late_tick_loses_its_phase|fuzz|src/engine/run.rs|let periods = 1 + delay / period;|let periods = if delay < period { 1 } else { delay / period };
 adopted_without_a_wake||src/procs/adopt.rs|if first != MAX_WHEN {|if first == 1 {
-handed_on_with_a_stopped_time||src/procs/adopt.rs|if l.when == 0 {|if l.when == 0 && l.period != 0 {
+handed_on_with_a_stopped_time||src/engine/movetimers.rs|if l.when == 0 {|if l.when == 0 && l.period != 0 {
 no_memory_but_waiting||src/engine/modtimer.rs|    if let Err(e) = room {~        l.unlock(State::Removed);|    if let Err(e) = room {~        l.unlock(State::Waiting);
 reset_keeps_the_old_value|fuzz|src/time/chan.rs|let replaced = i.end(s, Counter::Replaced);|let replaced = i.when != 0;
 '
