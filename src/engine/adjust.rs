@@ -11,7 +11,7 @@ use super::{Counter, Procs, release_node, verify_timer_heap};
 /// The entry of a dead timer has been taken off: the timer is Removed, and given back
 /// if its handle is gone too.
 pub(crate) fn finish_dead<S: Procs>(h: &Held<'_, S>, t: TimerRef, mut l: Locked<'_>) {
-    h.tm.sub_deleted();
+    h.tm.note_taken_off();
     l.key = 0;
     l.set_stamp(0);
     let freed = l.has(FREED);

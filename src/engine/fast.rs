@@ -1,22 +1,29 @@
-//! The commonest cases of modtimer and deltimer, with as few instructions as can be: the
-//! timer is in a heap, nothing of it changes but its time, and nobody else works on it.
-//! They do what modtimer.rs does, in the same order; whatever is not such a case is left to
-//! it, before anything was done. What is rare here too stands apart, so that the way
-//! through saves no registers and calls nothing.
+//! The commonest cases of modtimer, deltimer and free, with as few instructions as can be: a
+//! timer of which nothing changes but its time, in a heap or bound for that of the thread's own
+//! P, and nobody else works on it. They do what modtimer.rs and lifetime.rs do, in the same
+//! order; whatever is not such a case is left to those, before anything was done. What is rare
+//! here too stands apart, so that the way through saves no registers and calls nothing.
 
 use super::modtimer::Arm;
-use super::sweep::sweep_over_bound;
-use super::timer::{CHAN, DETACHED, FREED, Fields, HAS_DROP, Quick, SHUTDOWN, SLACK, TimerRef};
+use super::sweep::{clean_tail, sweep_over_bound};
+use super::timer::{
+    CHAN, DETACHED, FREED, Fields, Func, HAS_DROP, Quick, SHUTDOWN, SLACK, STAMP_SHIFT, State,
+    TimerRef,
+};
 use super::timers::Timers;
 use super::{Counter, Procs};
+use std::ffi::c_void;
 
-/// modtimer. `None`: not such a case.
+/// What keeps a timer from being armed here.
+const UNCOMMON: u32 = FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK;
+
+/// modtimer of a timer in a heap. `None`: not such a case.
 #[inline(always)]
 pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
     let block = s.quick_block()?;
-    let mut l = t.try_lock_heaped(FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK)?;
+    let mut l = t.try_lock_heaped(UNCOMMON)?;
     let pending = l.when != 0;
-    if arm.period != l.period || arm.add && pending || arm.set.is_some_and(|set| differs(&l, set)) {
+    if changes(&l, arm) || arm.add && pending {
         l.put_back();
         return None;
     }
@@ -32,13 +39,17 @@ pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
     if tm.is_for_later_pass(arm.when) | ((arm.when < l.key) & tm.is_earliest(arm.when)) {
         return Some(earlier(s, tm, l, pending));
     }
-    l.unlock(0);
+    l.unlock(State::Modified, 0);
     Some(pending)
 }
 
+/// Does more change than the time?
 #[inline(always)]
-fn differs(l: &Fields, (f, arg, seq): (super::Func, *mut std::ffi::c_void, usize)) -> bool {
-    l.arg != arg || l.seq != seq || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
+fn changes(l: &Fields, arm: &Arm) -> bool {
+    let differs = |(f, arg, seq): (Func, *mut c_void, usize)| {
+        l.arg != arg || l.seq != seq || !l.f.is_some_and(|was| std::ptr::fn_addr_eq(was, f))
+    };
+    arm.period != l.period || arm.set.is_some_and(differs)
 }
 
 /// The new time is due already, or the P's wake time gets earlier.
@@ -47,29 +58,77 @@ fn differs(l: &Fields, (f, arg, seq): (super::Func, *mut std::ffi::c_void, usize
 fn earlier<S: Procs>(s: &S, tm: &Timers, l: Quick<'_>, pending: bool) -> bool {
     let when = l.when;
     let lowered = when < l.key && tm.update_timer_modified_earliest(when);
-    l.unlock(tm.stamp_for(when));
+    l.unlock(State::Modified, tm.stamp_for(when) << STAMP_SHIFT);
     if lowered {
         tm.note_lowered(s, when);
     }
     pending
 }
 
+/// modtimer of a timer in no heap. `None`: not such a case.
+#[inline(always)]
+pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
+    let block = s.quick_block()?;
+    let tm = s.quick_p()?;
+    if t.state() != State::Removed {
+        return None;
+    }
+    let mut h = tm.try_lock(s)?;
+    if h.dead || !h.heap.has_room() || !h.is_clean() || tm.is_for_later_pass(arm.when) {
+        return None;
+    }
+    clean_tail(&mut h);
+    let mut l = t.try_lock_removed(UNCOMMON)?;
+    if changes(&l, arm) {
+        l.put_back();
+        return None;
+    }
+    l.when = arm.when;
+    l.key = arm.when;
+    l.set_p(tm.index);
+    block.count_own(Counter::Armed);
+    h.heap.doaddtimer(arm.when, t);
+    l.unlock(State::Waiting, 0);
+    let first = tm.timer0_when();
+    drop(h);
+    if first == 0 || arm.when < first {
+        tm.note_lowered(s, arm.when);
+    }
+    Some(false)
+}
+
 /// deltimer. `None`: not such a case.
 #[inline(always)]
 pub(crate) fn stop<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
+    stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN, 0)
+}
+
+/// gt_timer_free of a timer in a heap. `None`: not such a case.
+#[inline(always)]
+pub(crate) fn free<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
+    stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP, FREED)
+}
+
+#[inline(always)]
+fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<bool> {
     let block = s.quick_block()?;
-    let mut l = t.try_lock_heaped(FREED | SHUTDOWN | DETACHED | CHAN)?;
-    if l.when == 0 {
+    let mut l = t.try_lock_heaped(uncommon)?;
+    let pending = l.when != 0;
+    if also & FREED != 0 {
+        s.raise_generation(t);
+    } else if !pending {
         l.put_back();
         return Some(false);
     }
     let tm = s.timers(l.p());
-    l.when = 0;
-    block.count_own(Counter::Stopped);
-    tm.add_deleted();
-    l.unlock(0);
-    if tm.owes_sweep() {
+    if pending {
+        l.when = 0;
+        block.count_own(Counter::Stopped);
+        tm.add_deleted();
+    }
+    l.unlock(State::Modified, also);
+    if pending && tm.owes_sweep() {
         sweep_over_bound(s, tm);
     }
-    Some(true)
+    Some(pending)
 }

@@ -127,6 +127,12 @@ impl Heap {
         self.at(ROOT + i)
     }
 
+    /// Is there room for one more?
+    #[inline(always)]
+    pub(crate) fn has_room(&self) -> bool {
+        ROOT + self.total() < self.slots
+    }
+
     /// Makes room for `n` more entries, so that adding them cannot fail.
     #[inline]
     pub(crate) fn reserve(&mut self, host: &Host, n: usize) -> Result<()> {

@@ -114,8 +114,9 @@ pub(crate) fn stop_for_good<S: Procs>(s: &S, t: TimerRef) {
 /// Gives one reference to the node back.
 #[inline]
 pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
-    // AcqRel: who returns the node sees all that the others did with it.
-    if t.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+    // If ours is the only one nobody can make another. Acquire and AcqRel: who returns the
+    // node sees all that the others did with it.
+    if t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
         s.give_back(t);
     }
 }

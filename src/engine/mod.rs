@@ -74,6 +74,10 @@ pub(crate) trait Procs: Sync {
     fn quick_block(&self) -> Option<&Block> {
         Some(self.block())
     }
+    /// The P that the thread is bound to, for one to whom quick_block has given a block.
+    fn quick_p(&self) -> Option<&Timers> {
+        None
+    }
     /// Are heaps verified all the time?
     fn verifying(&self) -> bool;
     /// The generation of a node.

@@ -8,7 +8,7 @@ use super::timer::{FREED, Func, HAS_DROP, Timer, TimerRef};
 use super::{ArgRef, DropFn};
 use crate::error::{Error, Result};
 use crate::host::{HUGE, Host};
-use crate::sync::{RawLock, rank};
+use crate::sync::{SpinLock, rank};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -64,7 +64,7 @@ pub(crate) struct New {
 }
 
 pub(crate) struct Slab {
-    lock: RawLock,
+    lock: SpinLock,
     /// Guarded by `lock`.
     inner: UnsafeCell<Inner>,
     /// Of the owner, in OWNERS. Never changes once timers are made.
@@ -74,8 +74,8 @@ pub(crate) struct Slab {
 }
 
 struct Inner {
-    /// First free timer, as index + 1.
-    free: u32,
+    /// First free timer; each links to the next one.
+    free: Option<TimerRef>,
     /// Chunks made, and slots of the last one that were ever used.
     chunks: u32,
     used: usize,
@@ -94,9 +94,9 @@ unsafe impl Send for Slab {}
 impl Slab {
     pub(crate) fn new() -> Self {
         Slab {
-            lock: RawLock::new(rank::SLAB),
+            lock: SpinLock::new(rank::SLAB),
             inner: UnsafeCell::new(Inner {
-                free: 0,
+                free: None,
                 chunks: 0,
                 used: SLOTS,
                 arena: None,
@@ -127,6 +127,7 @@ impl Slab {
         self.lock.unlock();
     }
 
+    #[inline(always)]
     fn locked<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
         self.lock.lock();
         // SAFETY: the lock is held; f gets the only reference.
@@ -149,47 +150,64 @@ impl Slab {
         new: New,
         count: impl FnOnce(bool),
     ) -> Result<TimerRef> {
-        let New {
-            f,
-            arg,
-            drop,
-            flags,
-        } = new;
-        let boxed = match drop {
-            Some(d) => Some(ArgRef::new(host, arg, d).ok_or(Error::NoMem)?),
-            None => None,
-        };
-        let taken = self.locked(|inner| {
-            let t = self.take(inner, host, owner)?;
-            inner.in_use += 1;
-            count(inner.in_use == 1);
-            Ok(t)
-        });
-        match (taken, boxed) {
-            (Ok(t), None) => {
-                t.init(host, f, arg, flags);
+        if new.drop.is_some() {
+            return self.alloc_boxed(host, owner, new, count);
+        }
+        let t = self.take_counted(host, owner, count)?;
+        t.init(host, new.f, new.arg, new.flags);
+        Ok(t)
+    }
+
+    /// The argument has a drop function: it goes into a box that counts its users.
+    #[cold]
+    fn alloc_boxed(
+        &self,
+        host: &Host,
+        owner: *const c_void,
+        new: New,
+        count: impl FnOnce(bool),
+    ) -> Result<TimerRef> {
+        let boxed = new.drop.and_then(|d| ArgRef::new(host, new.arg, d));
+        let b = boxed.ok_or(Error::NoMem)?;
+        match self.take_counted(host, owner, count) {
+            Ok(t) => {
+                t.init(host, new.f, b.as_field(), new.flags | HAS_DROP);
                 Ok(t)
             }
-            (Ok(t), Some(b)) => {
-                t.init(host, f, b.as_field(), flags | HAS_DROP);
-                Ok(t)
-            }
-            (Err(e), b) => {
-                if let Some(b) = b {
-                    b.discard(host);
-                }
+            Err(e) => {
+                b.discard(host);
                 Err(e)
             }
         }
     }
 
+    #[inline(always)]
+    fn take_counted(
+        &self,
+        host: &Host,
+        owner: *const c_void,
+        count: impl FnOnce(bool),
+    ) -> Result<TimerRef> {
+        self.locked(|inner| {
+            let t = self.take(inner, host, owner)?;
+            inner.in_use += 1;
+            count(inner.in_use == 1);
+            Ok(t)
+        })
+    }
+
+    #[inline(always)]
     fn take(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
-        if let Some(index) = inner.free.checked_sub(1) {
-            let t = self.at(index).ok_or(Error::Fault)?;
-            // SAFETY: free, and the slab's lock is held.
-            inner.free = unsafe { *t.link() } as u32;
+        if let Some(t) = inner.free {
+            // SAFETY: free, and the slab's lock is held; what it links to is free too.
+            inner.free = unsafe { TimerRef::from_link(*t.link()) };
             return Ok(t);
         }
+        self.take_new(inner, host, owner)
+    }
+
+    #[cold]
+    fn take_new(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
         if inner.used == SLOTS {
             self.new_chunk(inner, host, owner)?;
             inner.used = 0;
@@ -298,8 +316,8 @@ impl Slab {
         self.locked(|inner| {
             if !retired {
                 // SAFETY: nobody refers to it, and the slab's lock is held.
-                unsafe { *t.link() = inner.free as usize };
-                inner.free = (chunk.no << SLOT_BITS | slot as u32) + 1;
+                unsafe { *t.link() = TimerRef::link_to(inner.free) };
+                inner.free = Some(t);
             }
             inner.in_use -= 1;
             count(inner.in_use == 0);

@@ -177,13 +177,24 @@ impl Timer {
             return None;
         }
         // PRIOR: nothing but "not Removed" is asked of it.
+        self.try_lock_quick(word, PRIOR)
+    }
+
+    /// The same, if it is in no heap.
+    #[inline(always)]
+    pub(crate) fn try_lock_removed(&self, uncommon: u32) -> Option<Quick<'_>> {
+        let word = self.status.load(Ordering::Relaxed);
+        if word & (STATE | uncommon) != State::Removed as u32 {
+            return None;
+        }
+        self.try_lock_quick(word, (State::Removed as u32) << PRIOR_SHIFT)
+    }
+
+    #[inline(always)]
+    fn try_lock_quick(&self, word: u32, prior: u32) -> Option<Quick<'_>> {
+        let locked = word | State::Locked as u32 | prior;
         self.status
-            .compare_exchange(
-                word,
-                word | State::Locked as u32 | PRIOR,
-                LOCK,
-                Ordering::Relaxed,
-            )
+            .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
             .ok()?;
         rank::enter(rank::TIMER);
         Some(Quick { t: self, word })
@@ -195,26 +206,40 @@ impl Timer {
     pub(crate) fn lock<'a>(&'a self, host: &'a Host) -> Locked<'a> {
         host.acquirem();
         rank::enter(rank::TIMER);
-        let mut backoff: Option<Backoff> = None;
+        let word = match self.try_lock_word() {
+            Some(word) => word,
+            None => self.lock_slow(host),
+        };
+        Locked {
+            t: self,
+            host,
+            state: State::of(word),
+            word: word & !(STATE | PRIOR),
+        }
+    }
+
+    /// One try; the word as it was found.
+    #[inline(always)]
+    fn try_lock_word(&self) -> Option<u32> {
+        let word = self.status.load(Ordering::Relaxed);
+        let state = word & STATE;
+        if state == State::Locked as u32 {
+            return None;
+        }
+        let locked = word & !(STATE | PRIOR) | State::Locked as u32 | state << PRIOR_SHIFT;
+        self.status
+            .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
+            .ok()
+    }
+
+    #[cold]
+    fn lock_slow(&self, host: &Host) -> u32 {
+        let mut backoff = Backoff::new();
         loop {
-            let word = self.status.load(Ordering::Relaxed);
-            if word & STATE != State::Locked as u32 {
-                let locked =
-                    word & !(STATE | PRIOR) | State::Locked as u32 | (word & STATE) << PRIOR_SHIFT;
-                if self
-                    .status
-                    .compare_exchange(word, locked, LOCK, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    return Locked {
-                        t: self,
-                        host,
-                        state: State::of(word),
-                        word: word & !(STATE | PRIOR),
-                    };
-                }
+            backoff.snooze(host);
+            if let Some(word) = self.try_lock_word() {
+                return word;
             }
-            backoff.get_or_insert_with(Backoff::new).snooze(host);
         }
     }
 
@@ -361,7 +386,7 @@ fn round_up(when: i64, mask: i64) -> i64 {
     when.checked_add(mask).map_or(when, |w| w & !mask)
 }
 
-/// A timer locked by a short path: in a heap, and with no slack, so that its key is `when`.
+/// A timer locked by a short path.
 #[must_use = "unlock it"]
 pub(crate) struct Quick<'a> {
     t: &'a Timer,
@@ -370,10 +395,10 @@ pub(crate) struct Quick<'a> {
 }
 
 impl Quick<'_> {
-    /// Unlocks it as Modified: with this stamp, see `Locked::set_stamp`.
+    /// Unlocks it, with these flags or this stamp (shifted) too.
     #[inline(always)]
-    pub(crate) fn unlock(self, stamp: u32) {
-        let word = self.word & !(STATE | STAMP) | State::Modified as u32 | stamp << STAMP_SHIFT;
+    pub(crate) fn unlock(self, state: State, also: u32) {
+        let word = self.word & !(STATE | STAMP) | state as u32 | also;
         rank::leave(rank::TIMER);
         // Release: as in Locked::unlock.
         self.t.status.store(word, Ordering::Release);
@@ -389,6 +414,12 @@ impl Quick<'_> {
     #[inline(always)]
     pub(crate) fn p(&self) -> u32 {
         self.t.p.load(Ordering::Relaxed)
+    }
+
+    /// The timer goes to a P's heap. Its lock is held.
+    #[inline(always)]
+    pub(crate) fn set_p(&mut self, p: u32) {
+        self.t.p.store(p, Ordering::Relaxed);
     }
 }
 
@@ -441,6 +472,19 @@ impl TimerRef {
     #[inline(always)]
     pub(crate) unsafe fn new(t: NonNull<Timer>) -> Self {
         TimerRef(t)
+    }
+
+    /// What `Timer::link` says of the next free one, and back.
+    #[inline(always)]
+    pub(crate) fn link_to(next: Option<TimerRef>) -> usize {
+        next.map_or(0, |t| t.as_ptr().expose_provenance())
+    }
+
+    /// # Safety
+    /// `link` was made by link_to.
+    #[inline(always)]
+    pub(crate) unsafe fn from_link(link: usize) -> Option<TimerRef> {
+        NonNull::new(std::ptr::with_exposed_provenance_mut(link)).map(TimerRef)
     }
 
     #[inline(always)]

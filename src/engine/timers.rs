@@ -24,7 +24,7 @@
 
 use super::heap::Heap;
 use super::run::Run;
-use super::timer::{LOCK, MAX_WHEN, SCAN, TimerRef};
+use super::timer::{LOCK, MAX_WHEN, SCAN, State, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank, sc_fence};
@@ -86,9 +86,11 @@ struct Published {
     told: AtomicI64,
     /// Entries, dead ones included; changes at unlock only, so it never dips.
     num_timers: AtomicU32,
-    /// Dead entries: Modified with `when` 0. Changed under the timer's lock. The upper half
-    /// counts the changes, for verify_timer_heap.
+    /// Dead entries: Modified with `when` 0, and those that were taken off. Changed under the
+    /// timer's lock. The upper half counts the changes, for verify_timer_heap.
     deleted_timers: AtomicU64,
+    /// Dead entries taken off. Changed under both locks.
+    taken_off: AtomicU32,
     /// What the timerp_mask says. Under the lock only.
     in_mask: AtomicU32,
 }
@@ -133,6 +135,7 @@ impl Timers {
                 told: AtomicI64::new(MAX_WHEN),
                 num_timers: AtomicU32::new(0),
                 deleted_timers: AtomicU64::new(0),
+                taken_off: AtomicU32::new(0),
                 in_mask: AtomicU32::new(0),
             }),
             rearm: Line(Rearm {
@@ -194,13 +197,27 @@ impl Timers {
 
     #[inline(always)]
     pub(crate) fn deleted_timers(&self) -> u32 {
-        self.deleted_and_changes() as u32
+        self.without_taken_off(self.deleted_and_changes())
     }
 
-    /// The count, and above it how often it has changed.
+    /// Those taken off counted too; and above them how often the count has changed.
     #[inline(always)]
     pub(crate) fn deleted_and_changes(&self) -> u64 {
         self.published.deleted_timers.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn without_taken_off(&self, deleted: u64) -> u32 {
+        // Relaxed: read a moment too early, it makes the count too high; it wraps.
+        let left = (deleted as u32).wrapping_sub(self.published.taken_off.load(Ordering::Relaxed));
+        if left as i32 > 0 { left } else { 0 }
+    }
+
+    /// A dead entry is being taken off; under both locks.
+    #[inline(always)]
+    pub(crate) fn note_taken_off(&self) {
+        let n = &self.published.taken_off;
+        n.store(n.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// One dead entry more; under its timer's lock.
@@ -214,7 +231,7 @@ impl Timers {
         sc_fence(order, Ordering::SeqCst);
     }
 
-    /// One dead entry less: swept, or armed again; under its timer's lock.
+    /// One dead entry less: it is armed again; under its timer's lock.
     #[inline(always)]
     pub(crate) fn sub_deleted(&self) {
         self.published
@@ -224,6 +241,7 @@ impl Timers {
 
     /// After a fork: sets the count that interrupted operations may have left wrong.
     pub(crate) fn set_deleted(&self, n: u32) {
+        self.published.taken_off.store(0, Ordering::Relaxed);
         self.published
             .deleted_timers
             .store(n as u64, Ordering::Relaxed);
@@ -241,7 +259,7 @@ impl Timers {
     pub(crate) fn owes_sweep_still(&self) -> bool {
         let order = Ordering::SeqCst;
         sc_fence(Ordering::SeqCst, order);
-        let dead = self.published.deleted_timers.load(order) as u32;
+        let dead = self.without_taken_off(self.published.deleted_timers.load(order));
         dead > self.num_timers() / 4 + sweep::CONST
     }
 
@@ -406,6 +424,12 @@ pub(crate) struct Held<'a, S: Procs> {
 }
 
 impl<S: Procs> Held<'_, S> {
+    /// Nothing is to be done before an insertion: see cleantimers.
+    #[inline(always)]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.heap.len() == 0 || self.heap.get(0).t.state() == State::Waiting
+    }
+
     /// A scan of adjusttimers begins.
     pub(crate) fn begin_scan(&mut self) {
         self.scan = Some(0);
@@ -545,19 +569,19 @@ impl<S: Procs> DerefMut for Held<'_, S> {
     }
 }
 
-impl<S: Procs> Drop for Held<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
+impl<S: Procs> Held<'_, S> {
+    /// Unlocks a P that has too many dead entries.
+    #[cold]
+    #[inline(never)]
+    fn sweep_and_unlock(&mut self) {
         // So many sweeps look at each place once.
         for _ in 0..self.heap.total() / sweep::STEP + 2 {
-            let sweeps = self.scan.is_none();
+            let sweeps = self.scan.is_none(); // see adjusttimers
             if sweeps && self.tm.owes_sweep() {
                 sweep::sweep(self);
             }
             self.publish();
             self.tm.lock.unlock_as(self.rank);
-            // Those who stopped timers meanwhile found the lock held and left the sweep to
-            // us: look again. The lock was free in between.
             let again = sweeps && self.alone && self.tm.owes_sweep_still();
             if !again || !self.tm.lock.try_lock() {
                 return;
@@ -565,5 +589,21 @@ impl<S: Procs> Drop for Held<'_, S> {
         }
         self.publish();
         self.tm.lock.unlock_as(self.rank);
+    }
+}
+
+impl<S: Procs> Drop for Held<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.tm.owes_sweep() {
+            return self.sweep_and_unlock();
+        }
+        self.publish();
+        self.tm.lock.unlock_as(self.rank);
+        // Those who stopped timers meanwhile found the lock held and left the sweep to us: look
+        // again. The lock was free in between.
+        if self.alone && self.tm.owes_sweep_still() && self.tm.lock.try_lock() {
+            self.sweep_and_unlock();
+        }
     }
 }

@@ -81,7 +81,7 @@ unsafe fn fast_rearm(t: *mut gt_timer, arm: &Result<Arm>) -> Option<bool> {
     engine::fast::rearm(s, t, arm)
 }
 
-/// modtimer by handle, when fast::rearm has left it to us.
+/// modtimer by handle, when it is not a case for engine/fast.rs.
 ///
 /// # Safety
 /// As for `any_timer`.
@@ -95,16 +95,23 @@ unsafe fn modtimer_by(t: *mut gt_timer, arm: Result<Arm>) -> c_int {
     })
 }
 
-/// The same for calls that keep f, arg and seq: all in registers, so that the way past it
-/// has nothing to save.
+/// For calls that keep f, arg and seq, when fast::rearm has left it to us: most likely the
+/// timer is in no heap. All in registers, so that the way past it has nothing to save.
 ///
 /// # Safety
 /// As for `any_timer`.
-#[cold]
 #[inline(never)]
 unsafe fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    let arm = arm(when, period, add);
     // SAFETY: the caller's promise.
-    unsafe { modtimer_by(t, arm(when, period, add)) }
+    if let Some((t, s)) = unsafe { fast_timer(t) }
+        && let Ok(arm) = &arm
+        && let Some(pending) = engine::fast::insert(s, t, arm)
+    {
+        return pending as c_int;
+    }
+    // SAFETY: as above.
+    unsafe { modtimer_by(t, arm) }
 }
 
 /// deltimer by handle, when fast::stop has left it to us.
@@ -175,6 +182,21 @@ pub unsafe extern "C" fn gt_timer_new(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
+    // SAFETY: the caller's promise.
+    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free(s, t)) {
+        Some(stopped) => stopped as c_int,
+        // SAFETY: as above.
+        None => unsafe { free_by(t) },
+    }
+}
+
+/// gt_timer_free, when fast::free has left it to us.
+///
+/// # Safety
+/// As for `any_timer`.
+#[cold]
+#[inline(never)]
+unsafe fn free_by(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;

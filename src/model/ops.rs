@@ -139,7 +139,7 @@ impl Op {
             }
             Op::ModFast(i, when) => {
                 let arm = Arm::at(when, 0);
-                match fast::rearm(m, m.t(i), &arm) {
+                match fast::rearm(m, m.t(i), &arm).or_else(|| fast::insert(m, m.t(i), &arm)) {
                     Some(replaced) => Out::Armed(replaced),
                     None => armed(modtimer(m, m.t(i), None, None, &arm)),
                 }

@@ -127,6 +127,9 @@ impl Procs for Mini {
     fn block(&self) -> &Block {
         &self.block
     }
+    fn quick_p(&self) -> Option<&Timers> {
+        Some(&self.ps[0])
+    }
     fn verifying(&self) -> bool {
         false
     }
@@ -195,7 +198,7 @@ impl Mini {
             host: Host::new(hooks),
             ps: std::array::from_fn(|p| Timers::new(p as u32)),
             alive: std::array::from_fn(|_| AtomicU32::new(1)),
-            block: Block::new(0, true, false),
+            block: Block::new(0, false, false),
             timers: (0..n).map(|_| Timer::new()).collect(),
             args: (0..n).map(|_| Argument::new()).collect(),
             generations: (0..n).map(|_| Count::new(1)).collect(),

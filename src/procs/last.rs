@@ -1,31 +1,37 @@
-//! The sched that a thread used last, and its counters there: reached with no call.
+//! The sched that a thread used last, and what it has there: reached with no call.
 //!
 //! A `thread_local!` of a shared library is found by calling `__tls_get_addr`, and even where
 //! the linker takes the call out again the code around it saves its registers as if for one.
-//! That is half of what it costs to re-arm a timer. So these two words are declared as the C
+//! That is half of what it costs to re-arm a timer. So these words are declared as the C
 //! compilers do for `-ftls-model=initial-exec`: the loader gives them a fixed place beside the
 //! thread pointer. glibc keeps room for that in libraries which dlopen loads.
 
+use super::p::P;
 use crate::engine::Block;
 use std::cell::Cell;
 
-/// The `uid` of the sched, and this thread's block. 0: none yet.
+/// All zero at first.
 #[repr(C)]
 pub(crate) struct Last {
+    /// The sched's uid, and this thread's block.
     pub(crate) uid: Cell<u64>,
     pub(crate) block: Cell<*const Block>,
+    /// The P that the thread is bound to, if it is that sched's; else null.
+    pub(crate) p: Cell<*const P>,
+    /// The thread's token, once it has one.
+    pub(crate) token: Cell<u64>,
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 std::arch::global_asm!(
     ".pushsection .tbss.gotimer_last,\"awT\",@nobits",
-    ".balign 16",
+    ".balign 32",
     ".globl gotimer_last",
     ".hidden gotimer_last",
     ".type gotimer_last, @object",
-    ".size gotimer_last, 16",
+    ".size gotimer_last, 32",
     "gotimer_last:",
-    ".zero 16",
+    ".zero 32",
     ".popsection",
 );
 
@@ -52,7 +58,12 @@ pub(crate) fn last() -> *const Last {
 pub(crate) fn last() -> *const Last {
     thread_local! {
         static LAST: Last = const {
-            Last { uid: Cell::new(0), block: Cell::new(std::ptr::null()) }
+            Last {
+                uid: Cell::new(0),
+                block: Cell::new(std::ptr::null()),
+                p: Cell::new(std::ptr::null()),
+                token: Cell::new(0),
+            }
         };
     }
     LAST.with(|l| std::ptr::from_ref(l))

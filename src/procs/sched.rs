@@ -568,6 +568,11 @@ impl Procs for Sched {
         tls::quick_block(self)
     }
 
+    #[inline(always)]
+    fn quick_p(&self) -> Option<&Timers> {
+        tls::quick_p(self).map(|p| &**p)
+    }
+
     fn verifying(&self) -> bool {
         self.verify
     }

@@ -5,7 +5,7 @@
 //! inlined, and nothing of it is kept over a callback.
 
 use super::fork;
-use super::last::last;
+use super::last::{Last, last};
 use super::p::P;
 use super::sched::Sched;
 use crate::engine::Block;
@@ -23,7 +23,6 @@ pub(crate) struct Hot {
     /// The bound P and the uid of its sched. The P is looked at only after the sched is
     /// known to be alive.
     bound: Cell<(u64, *const P)>,
-    token: Cell<u64>,
     pub(crate) last_error: Cell<i32>,
     /// Wake hooks that this thread is in.
     pub(crate) wake_depth: Cell<u32>,
@@ -37,7 +36,6 @@ thread_local! {
             blocks: [const { Cell::new((0, std::ptr::null())) }; CACHED],
             next: Cell::new(0),
             bound: Cell::new((0, std::ptr::null())),
-            token: Cell::new(0),
             last_error: Cell::new(0),
             wake_depth: Cell::new(0),
             bubble: Cell::new(0),
@@ -52,12 +50,11 @@ struct AtExit;
 impl Drop for AtExit {
     fn drop(&mut self) {
         let _ = releasep();
-        let token = hot().token.get();
-        hot().token.set(0);
+        let token = near().token.replace(0);
         for b in &hot().blocks {
             b.set((0, std::ptr::null()));
         }
-        set_last(0, std::ptr::null());
+        set_last(hot(), 0, std::ptr::null());
         fork::for_each_sched(|s| s.release_blocks(token));
     }
 }
@@ -72,16 +69,13 @@ pub(crate) fn hot() -> &'static Hot {
 
 /// A number that no other thread has or had; 0 when the thread is as good as over: nobody
 /// would take back what it got.
-fn token(h: &Hot) -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    if h.token.get() == 0 && AT_EXIT.try_with(|_| ()).is_ok() {
-        h.token.set(NEXT.fetch_add(1, Ordering::Relaxed));
-    }
-    h.token.get()
-}
-
 pub(crate) fn my_token() -> u64 {
-    token(hot())
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let token = &near().token;
+    if token.get() == 0 && AT_EXIT.try_with(|_| ()).is_ok() {
+        token.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    token.get()
 }
 
 /// The thread enters a wake hook (1) or leaves it (-1).
@@ -90,29 +84,40 @@ pub(crate) fn add_wake_depth(n: i32) {
     depth.set(depth.get().wrapping_add_signed(n));
 }
 
-/// The sched that this thread used last, and its counters there.
+/// What stands beside the thread pointer. Used up before any callback.
 #[inline(always)]
-fn get_last() -> (u64, *const Block) {
-    // SAFETY: this thread's own, and used up before any callback.
-    let l = unsafe { &*last() };
-    (l.uid.get(), l.block.get())
+fn near() -> &'static Last {
+    // SAFETY: this thread's own, as long as the thread is.
+    unsafe { &*last() }
 }
 
-fn set_last(uid: u64, block: *const Block) {
-    // SAFETY: as above.
-    let l = unsafe { &*last() };
+/// The sched of this uid is the one used last.
+fn set_last(h: &Hot, uid: u64, block: *const Block) {
+    let l = near();
     l.uid.set(uid);
     l.block.set(block);
+    let (of, p) = h.bound.get();
+    l.p.set(if of == uid { p } else { std::ptr::null() });
+}
+
+fn set_bound(uid: u64, p: *const P) {
+    let (h, l) = (hot(), near());
+    h.bound.set((uid, p));
+    l.p.set(if l.uid.get() == uid {
+        p
+    } else {
+        std::ptr::null()
+    });
 }
 
 /// This thread's counters in a sched. Not inlined, as `hot`: a callback may come before and
 /// after.
 #[inline(never)]
 pub(crate) fn block(s: &Sched) -> &Block {
-    let (uid, b) = get_last();
-    if uid == s.uid {
+    let l = near();
+    if l.uid.get() == s.uid {
         // SAFETY: a block lives as long as its sched, and `s` is that sched.
-        return unsafe { &*b };
+        return unsafe { &*l.block.get() };
     }
     find_block(s)
 }
@@ -121,15 +126,26 @@ pub(crate) fn block(s: &Sched) -> &Block {
 /// thread is kept over one. `None`: the short paths of this sched are closed to this thread.
 #[inline(always)]
 pub(crate) fn quick_block(s: &Sched) -> Option<&Block> {
-    let (uid, b) = get_last();
-    if uid != s.quick() {
+    let l = near();
+    if l.uid.get() != s.quick() {
         return None;
     }
     // SAFETY: as above: `quick` is the uid, or a number that no sched has.
     unsafe {
+        let b = l.block.get();
         std::hint::assert_unchecked(!b.is_null());
         Some(&*b)
     }
+}
+
+/// The P that the calling thread is bound to, for one to whom quick_block has given a block.
+#[inline(always)]
+pub(crate) fn quick_p(_: &Sched) -> Option<&P> {
+    let l = near();
+    // SAFETY: null or a P of the sched that quick_block was asked for; Ps' slots stay.
+    let p = unsafe { l.p.get().as_ref() }?;
+    // Freed meanwhile, it may be somebody else's by now. That it is alive is seen under its lock.
+    (p.bound.load(Ordering::Relaxed) == l.token.get()).then_some(p)
 }
 
 #[cold]
@@ -139,17 +155,17 @@ fn find_block(s: &Sched) -> &Block {
     let at = at.unwrap_or_else(|| {
         let at = h.next.get() % CACHED;
         h.next.set(at + 1);
-        h.blocks[at].set((s.uid, s.block_of(token(h))));
+        h.blocks[at].set((s.uid, s.block_of(my_token())));
         at
     });
-    let (uid, b) = h.blocks[at].replace(get_last());
+    let (uid, b) = h.blocks[at].replace((near().uid.get(), near().block.get()));
     // SAFETY: as above.
     let block = unsafe { &*b };
     if block.is_shared() {
         // Never the last: the short paths take a block for the thread's own.
         h.blocks[at].set((uid, b));
     } else {
-        set_last(uid, b);
+        set_last(h, uid, b);
     }
     block
 }
@@ -164,7 +180,7 @@ pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
     }
     // SAFETY: the P belongs to `s`, which lives, and Ps' slots stay.
     let p = unsafe { &*p };
-    (p.bound.load(Ordering::Relaxed) == h.token.get() && !p.is_dead()).then_some(p)
+    (p.bound.load(Ordering::Relaxed) == near().token.get() && !p.is_dead()).then_some(p)
 }
 
 /// Binds the calling thread to a P.
@@ -183,7 +199,7 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
     p.bound
         .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
         .map_err(|_| Error::Busy)?;
-    hot().bound.set((p.sched().uid, std::ptr::from_ref(p)));
+    set_bound(p.sched().uid, std::ptr::from_ref(p));
     Ok(())
 }
 
@@ -195,7 +211,7 @@ pub(crate) fn current_p() -> Option<&'static P> {
 
 /// Unbinds the calling thread. The P that it was bound to, unless that is gone.
 pub(crate) fn releasep() -> Option<&'static P> {
-    let me = hot().token.get();
+    let me = near().token.get();
     let p = with_bound(|p| {
         // Only if it is still ours: freed meanwhile, it may be somebody else's by now.
         let _ = p
@@ -203,7 +219,7 @@ pub(crate) fn releasep() -> Option<&'static P> {
             .compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed);
         p
     });
-    hot().bound.set((0, std::ptr::null()));
+    set_bound(0, std::ptr::null());
     p
 }
 
@@ -220,7 +236,7 @@ fn with_bound<R>(f: impl FnOnce(&'static P) -> R) -> Option<R> {
         if s.uid == uid {
             // SAFETY: the P's sched is alive, and Ps' slots stay as long.
             let p = unsafe { &*p };
-            if p.bound.load(Ordering::Relaxed) == h.token.get() && !p.is_dead() {
+            if p.bound.load(Ordering::Relaxed) == near().token.get() && !p.is_dead() {
                 found = f.take().map(|f| f(p));
             }
         }

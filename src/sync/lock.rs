@@ -259,6 +259,71 @@ mod futex {
     }
 }
 
+/// For what takes a few instructions: to let it go is a plain store. Who finds it held spins,
+/// then gives the processor away, then sleeps for a moment, so that a holder of lower priority
+/// gets on.
+#[cfg(not(gt_model))]
+pub(crate) struct SpinLock {
+    held: std::sync::atomic::AtomicBool,
+    rank: u8,
+}
+
+#[cfg(not(gt_model))]
+impl SpinLock {
+    const SPINS: u32 = 40;
+    const YIELDS: u32 = 100;
+
+    pub(crate) const fn new(rank: u8) -> Self {
+        SpinLock {
+            held: std::sync::atomic::AtomicBool::new(false),
+            rank,
+        }
+    }
+
+    #[inline(always)]
+    fn take(&self) -> bool {
+        use std::sync::atomic::Ordering;
+        // Acquire: what the last holder wrote is seen; he released.
+        self.held
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[inline(always)]
+    pub(crate) fn lock(&self) {
+        rank::enter(self.rank);
+        if !self.take() {
+            self.lock_slow();
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        let mut round = 0;
+        while self.held.load(std::sync::atomic::Ordering::Relaxed) || !self.take() {
+            round += 1;
+            if round < Self::SPINS {
+                std::hint::spin_loop();
+            } else if round < Self::SPINS + Self::YIELDS {
+                crate::sync::os_yield();
+            } else {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn unlock(&self) {
+        rank::leave(self.rank);
+        // Release: the next holder sees what was written under the lock.
+        self.held.store(false, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// In the models every lock is a checked one.
+#[cfg(gt_model)]
+pub(crate) use checked::RawLock as SpinLock;
+
 /// What the kernel does for a futex.
 #[cfg(not(gt_model))]
 mod kernel {

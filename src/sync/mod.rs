@@ -8,7 +8,7 @@ mod lock;
 
 #[cfg(gt_loom)]
 pub(crate) use lock::FutexLock;
-pub(crate) use lock::{RawLock, rank};
+pub(crate) use lock::{RawLock, SpinLock, rank};
 
 #[cfg(not(gt_model))]
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
