@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// In a fork child that has not called gt_after_fork.
 pub(crate) const FORKED: u32 = 1;
 /// The embedder's ThreadSanitizer is in the process (see tsan.rs).
+#[cfg_attr(any(gt_model, gt_tsan), allow(dead_code))]
 pub(crate) const WATCHED: u32 = 2;
 
 static WORD: AtomicU32 = AtomicU32::new(0);
