@@ -196,8 +196,8 @@ ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of th
 
 # ---- sanitizers ----------------------------------------------------------------------------
 
-sanitize: ## the C tests under ASan, TSan and valgrind (needs nightly Rust and valgrind)
-	@set -e; for c in asan tsan valgrind; do $(MAKE) --no-print-directory $$c; done
+sanitize: ## all sanitizers: ASan with LSan, TSan, UBSan, valgrind, a program's own TSan, helgrind, drd
+	@set -e; for c in asan tsan ubsan valgrind tsan-embed helgrind; do $(MAKE) --no-print-directory $$c; done
 	@echo "make sanitize: all passed"
 
 # Rust's own sanitizer runtime is not used: the C compiler's is linked, and both instrument

@@ -11,6 +11,10 @@ fn main() {
     println!("cargo:rerun-if-changed=docs/header-front.txt");
     println!("cargo:rerun-if-env-changed=GOTIMER_HEADER_OUT");
 
+    // The library itself is instrumented: it needs nobody to tell its runtime what it does.
+    if std::env::var("CARGO_CFG_SANITIZE").is_ok_and(|s| s.split(',').any(|s| s == "thread")) {
+        println!("cargo:rustc-cfg=gt_tsan");
+    }
     let checkers = ["CARGO_CFG_GT_LOOM", "CARGO_CFG_GT_SHUTTLE"];
     if checkers.iter().any(|c| std::env::var_os(c).is_some()) {
         // For a model checker (src/sync/mod.rs). The models need no header.

@@ -8,7 +8,7 @@ trap 'rm -f "$out" "$out.md"' EXIT
 {
     echo '<!-- figures: begin -->'
     echo '```'
-    grep -E '^(== .*: status|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance:|model: all|spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|fuzz: )' "$log" |
+    grep -E '^(== .*: status|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance:|model: all|spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|tsan-embed: |sanitize-planted: |fuzz: )' "$log" |
         sed 's/^== \(.*\): status 0 after/\1:/'
     echo '```'
     echo '<!-- figures: end -->'

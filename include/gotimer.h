@@ -35,6 +35,11 @@
  * otherwise. None may be called from a signal handler: write to an eventfd there, and act in
  * the loop that reads it. After fork, the child calls gt_after_fork first.
  *
+ * ThreadSanitizer. A program built with -fsanitize=thread links this library as it is: what
+ * is ordered by timers is told to its runtime (GOTIMER_TSAN=0 in the environment: not). An
+ * arming comes before its callback; a callback before the return of gt_deltimer_sync and
+ * before drop; nothing else of a callback's is promised to anybody.
+ *
  * Errors. Functions return 1 for yes, 0 for no or done, and GT_E… (negative) when they are
  * refused; then they have changed nothing. Those that return a pointer return NULL, and
  * gt_last_error() says why. With the feature `checked`, every function that takes a handle may

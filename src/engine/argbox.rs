@@ -2,7 +2,7 @@
 //! be called with it, each committed run holds one; the last one out drops it.
 //! What Go leaves to the garbage collector.
 
-use crate::host::Host;
+use crate::host::{Host, tsan};
 use crate::sync::{AtomicU32, Ordering};
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -33,6 +33,9 @@ impl ArgRef {
                 drop,
             })
         };
+        if host.is_watched() {
+            tsan::tell_release(p.as_ptr().cast());
+        }
         Some(ArgRef(p))
     }
 
@@ -61,15 +64,28 @@ impl ArgRef {
 
     /// Gives one reference back; the last one calls drop. No lock may be held.
     pub(crate) fn release(self, host: &Host) {
+        if host.is_watched() {
+            tsan::tell_release(self.0.as_ptr().cast());
+        }
         // AcqRel: the one who drops sees all that the others did with arg.
         if self.get().refs.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
+        }
+        if host.is_watched() {
+            tsan::tell_acquire(self.0.as_ptr().cast());
         }
         let (arg, drop) = (self.get().arg, self.get().drop);
         self.discard(host);
         host.assert_unlocked();
         // SAFETY: the embedder's function for this arg; the count makes it the only call.
-        unsafe { drop(arg) };
+        unsafe {
+            if host.is_watched() {
+                let _out = tsan::Outside::enter(true);
+                drop(arg);
+            } else {
+                drop(arg);
+            }
+        }
     }
 
     /// Frees the box without calling drop: it was never put to use.

@@ -36,7 +36,9 @@ pub(crate) use slab::{
     New, Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
 };
 pub(crate) use sweep::trim;
-pub(crate) use timer::{CHAN, FREED, Func, MAX_WHEN, SHUTDOWN, State, TimerRef, slack_flags};
+pub(crate) use timer::{
+    CHAN, FREED, Func, MAX_WHEN, SHUTDOWN, State, TimerRef, WATCHED, slack_flags,
+};
 pub(crate) use timers::Timers;
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
 #[cfg(gt_model)]

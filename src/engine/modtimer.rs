@@ -7,7 +7,9 @@
 
 use super::lifetime::free_locked;
 use super::sweep::{clean_tail, sweep_over_bound};
-use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
+use super::timer::{
+    CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef, WATCHED,
+};
 use super::timers::Timers;
 use super::{ArgRef, Counter, Procs, cleantimers};
 use crate::error::{Error, Result};
@@ -156,11 +158,12 @@ fn check_arm<S: Procs>(
     spare: &Option<ArgRef>,
 ) -> std::result::Result<(), Retry> {
     check_alive(s, t, l, id)?;
-    if l.has(SHUTDOWN) {
-        return Err(Error::Shutdown.into());
-    }
     if arm.add && l.when != 0 {
         return Err(Error::Already.into());
+    }
+    // One look for both: neither is usual.
+    if l.has(SHUTDOWN | WATCHED) {
+        shut_down_or_watched(l)?;
     }
     if let Some((_, arg, _)) = arm.set
         && l.has(HAS_DROP)
@@ -172,6 +175,16 @@ fn check_arm<S: Procs>(
             return Err(Retry::NeedBox(b.get().drop));
         }
     }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn shut_down_or_watched(l: &Locked<'_>) -> Result<()> {
+    if l.has(SHUTDOWN) {
+        return Err(Error::Shutdown);
+    }
+    l.order_call();
     Ok(())
 }
 
@@ -360,6 +373,7 @@ pub(super) fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
     }
     l.when = 0;
     l.set_stamp(0);
+    l.order_call();
     s.timers(l.p()).add_deleted();
     s.block().add(Counter::Stopped, !l.has(CHAN) as u64);
     true

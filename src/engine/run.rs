@@ -7,6 +7,7 @@ use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, Stat
 use super::timers::{Held, Timers};
 use super::verify::{Rule, badtimer};
 use super::{ArgRef, Counter, Procs, release_node, verify_timer_heap};
+use crate::host::tsan;
 use crate::sync::Ordering;
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -69,6 +70,18 @@ struct Call {
     arg: *mut c_void,
     seq: usize,
     delay: i64,
+}
+
+/// The call, with the embedder's ThreadSanitizer looking on.
+///
+/// # Safety
+/// As for the call itself: f and arg belong together, and no lock of ours is held.
+#[cold]
+#[inline(never)]
+unsafe fn call_watched(call: Call, t: TimerRef) {
+    let _run = tsan::Callback::begin(t.runs());
+    // SAFETY: the caller's promise.
+    unsafe { (call.f)(call.arg, call.seq, call.delay) }
 }
 
 /// A pass over a P. Its drop ends the pass, whether the pass ran to its end or a
@@ -199,6 +212,7 @@ impl<'a, S: Procs> Pass<'a, S> {
         };
         h.heap.prefetch_next();
         l.set_stamp(0);
+        l.order_run();
         // Relaxed: the anchor keeps the node; the count is read by those who lock it.
         t.refs.fetch_add(1, Ordering::Relaxed);
         let mut call = Call {
@@ -227,7 +241,13 @@ impl<'a, S: Procs> Pass<'a, S> {
         self.s.host().before_call(now);
         // SAFETY: f and arg are the embedder's, given together; no lock of ours is held,
         // and if f throws, our drop ends the run and the pass.
-        unsafe { (call.f)(call.arg, call.seq, call.delay) };
+        unsafe {
+            if self.s.host().is_watched() {
+                call_watched(call, t);
+            } else {
+                (call.f)(call.arg, call.seq, call.delay);
+            }
+        }
         self.end_run();
     }
 

@@ -13,7 +13,7 @@
 //! The timer's memory goes back to the slab when the last of its references is gone:
 //! one for "a handle or a heap entry exists" (the anchor), one for each committed run.
 
-use crate::host::Host;
+use crate::host::{Host, tsan};
 use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank};
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
@@ -67,6 +67,9 @@ pub(crate) const CHAN: u32 = 1 << 8;
 /// log2 of the slack: the key is `when` rounded up to a multiple of it.
 const SLACK_SHIFT: u32 = 9;
 pub(crate) const SLACK: u32 = 0x3f << SLACK_SHIFT;
+/// The embedder's ThreadSanitizer wants to know what is ordered by this timer. Not so if it
+/// has a channel: then the timer itself is the library's own business.
+pub(crate) const WATCHED: u32 = 1 << 15;
 pub(crate) const STAMP_SHIFT: u32 = 16;
 const STAMP: u32 = 0xffff << STAMP_SHIFT;
 
@@ -278,6 +281,11 @@ impl Timer {
         l.unlock(State::Removed);
     }
 
+    /// What the embedder's ThreadSanitizer knows the ends of the callbacks by.
+    pub(crate) fn runs(&self) -> *const u8 {
+        (&raw const self.refs).cast()
+    }
+
     /// The free list's link.
     ///
     /// # Safety
@@ -335,6 +343,26 @@ impl Locked<'_> {
 
     pub(crate) fn clear(&mut self, flag: u32) {
         self.word &= !flag;
+    }
+
+    /// For the embedder's ThreadSanitizer: an arming is made or ended by a call.
+    #[inline(always)]
+    pub(crate) fn order_call(&self) {
+        if self.word & WATCHED != 0 {
+            tsan::tell_both(self.name());
+        }
+    }
+
+    /// For the embedder's ThreadSanitizer: an arming is taken for a callback.
+    #[inline(always)]
+    pub(crate) fn order_run(&self) {
+        if self.word & WATCHED != 0 {
+            tsan::tell_acquire(self.name());
+        }
+    }
+
+    fn name(&self) -> *const u8 {
+        std::ptr::from_ref(self.t).cast()
     }
 
     /// The P whose heap the timer is in, or was in last.

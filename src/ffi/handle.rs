@@ -2,7 +2,8 @@
 
 use crate::engine::{self, TimerRef};
 use crate::error::{Error, Result};
-use crate::procs::{P, Sched, forked, hot};
+use crate::host::Boundary;
+use crate::procs::{P, Sched, hot};
 use std::ptr::NonNull;
 
 /// A scheduling domain: Ps, timers, a clock and hooks that belong together.
@@ -26,16 +27,49 @@ pub struct gt_timer {
 /// What the boundary does for each call: refuses it in a fork child that has not called
 /// gt_after_fork, and turns its result into a number.
 pub(super) fn call<T: Code>(f: impl FnOnce() -> Result<T>) -> T::Number {
-    let result = if forked() { Err(Error::Fork) } else { f() };
-    match result {
+    let inside = match Boundary::begin() {
+        Ok(inside) => inside,
+        Err(e) => return T::error(e.code()),
+    };
+    inside.end(match f() {
+        Ok(v) => v.number(),
+        Err(e) => T::error(e.code()),
+    })
+}
+
+/// The same for calls that are made very often: the usual way through stands apart, so that
+/// it needs not look again at its end. It is for closures that take all they need with them
+/// (`move`).
+#[inline(always)]
+pub(super) fn call_often<F, T: Code>(f: F) -> T::Number
+where
+    F: FnOnce() -> Result<T> + Copy,
+{
+    if !Boundary::is_usual() {
+        return unusually(f);
+    }
+    match f() {
         Ok(v) => v.number(),
         Err(e) => T::error(e.code()),
     }
 }
 
+#[cold]
+#[inline(never)]
+fn unusually<T: Code>(f: impl FnOnce() -> Result<T>) -> T::Number {
+    call(f)
+}
+
 /// The same for calls that return a pointer: NULL, and gt_last_error knows why.
 pub(super) fn call_ptr<T>(f: impl FnOnce() -> Result<*mut T>) -> *mut T {
-    let result = if forked() { Err(Error::Fork) } else { f() };
+    match Boundary::begin() {
+        Ok(inside) => inside.end(pointer(f())),
+        Err(e) => pointer(Err(e)),
+    }
+}
+
+#[inline(always)]
+fn pointer<T>(result: Result<*mut T>) -> *mut T {
     result.unwrap_or_else(|e| {
         hot().last_error.set(e.code());
         std::ptr::null_mut()

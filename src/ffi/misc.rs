@@ -2,6 +2,7 @@
 
 use crate::engine::Rule;
 use crate::error::Error;
+use crate::host::Inside;
 use crate::procs::hot;
 use crate::rt;
 use std::ffi::{c_char, c_int};
@@ -93,6 +94,7 @@ pub extern "C" fn gt_last_error() -> c_int {
 /// Since: 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_after_fork() -> c_int {
+    let _in = Inside::enter();
     match rt::after_fork() {
         Ok(()) => 0,
         Err(e) => e.code(),

@@ -3,6 +3,7 @@
 use super::handle::{call, call_ptr, gt_p, gt_sched, live_p, sched};
 use crate::engine::Procs;
 use crate::error::Error;
+use crate::host::{Inside, acquire, release};
 use crate::procs::{self, P, forked};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
@@ -66,6 +67,7 @@ pub unsafe extern "C" fn gt_acquirep(p: *mut gt_p) -> c_int {
 /// Since: 0.1. Source: Go's releasep.
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_releasep() -> *mut gt_p {
+    let _in = Inside::enter();
     if forked() {
         return std::ptr::null_mut();
     }
@@ -79,6 +81,7 @@ pub extern "C" fn gt_releasep() -> *mut gt_p {
 /// Since: 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_current_p() -> *mut gt_p {
+    let _in = Inside::enter();
     if forked() {
         return std::ptr::null_mut();
     }
@@ -97,9 +100,9 @@ pub extern "C" fn gt_current_p() -> *mut gt_p {
 pub unsafe extern "C" fn gt_p_set_userdata(p: *mut gt_p, data: *mut c_void) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
-        unsafe { live_p(p) }?
-            .userdata
-            .store(data, Ordering::Release);
+        let kept = &unsafe { live_p(p) }?.userdata;
+        release(kept);
+        kept.store(data, Ordering::Release);
         Ok(())
     })
 }
@@ -112,8 +115,13 @@ pub unsafe extern "C" fn gt_p_set_userdata(p: *mut gt_p, data: *mut c_void) -> c
 /// `p` is NULL or a live P.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_p_userdata(p: *mut gt_p) -> *mut c_void {
-    // SAFETY: the caller's promise.
-    call_ptr(|| Ok(unsafe { live_p(p) }?.userdata.load(Ordering::Acquire)))
+    call_ptr(|| {
+        // SAFETY: the caller's promise.
+        let kept = &unsafe { live_p(p) }?.userdata;
+        let data = kept.load(Ordering::Acquire);
+        acquire(kept);
+        Ok(data)
+    })
 }
 
 /// Entries in the P's heap, those of stopped timers included. Go's numTimers.

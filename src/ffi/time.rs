@@ -1,6 +1,6 @@
 //! Package time: gt_after_func, gt_new_timer, gt_new_ticker, gt_sleep and their kin.
 
-use super::handle::{call, call_ptr, gt_sched, gt_timer, sched, timer, timer_handle};
+use super::handle::{call, call_often, call_ptr, gt_sched, gt_timer, sched, timer, timer_handle};
 use super::ids::find;
 use super::timers::{gt_drop_func, gt_func};
 use crate::engine::{self, Arm, Func, TimerRef};
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn gt_sched_sleep(s: *mut gt_sched, d: i64) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_stop(t: *mut gt_timer) -> c_int {
-    call(|| {
+    call_often(move || {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
         stop(s, t, None)
@@ -244,7 +244,7 @@ pub unsafe extern "C" fn gt_timer_stop(t: *mut gt_timer) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_reset(t: *mut gt_timer, d: i64) -> c_int {
-    call(|| {
+    call_often(move || {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { timer(t) }?;
         reset(s, t, None, d)

@@ -1,5 +1,6 @@
 //! The hooks: what the embedder may replace, and the defaults.
 
+use super::tsan::{self, Outside};
 use crate::sync::rank;
 use std::ffi::{CStr, c_char, c_void};
 
@@ -63,6 +64,7 @@ pub(crate) struct Host {
     hooks: Hooks,
     /// Bytes taken from alloc and not given back.
     bytes: std::sync::atomic::AtomicU64,
+    watched: bool,
 }
 
 // SAFETY: the hooks are functions that the embedder promises to be callable from any
@@ -76,7 +78,14 @@ impl Host {
         Host {
             hooks,
             bytes: std::sync::atomic::AtomicU64::new(0),
+            watched: tsan::on(),
         }
+    }
+
+    /// Does the embedder's ThreadSanitizer look on? (see tsan.rs)
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub(crate) fn hooks(&self) -> &Hooks {
@@ -118,8 +127,11 @@ impl Host {
     #[inline(always)]
     pub(crate) fn current_context(&self) -> usize {
         match self.hooks.current_context {
-            // SAFETY: as for osyield.
-            Some(f) => unsafe { f(self.hooks.ctx) },
+            Some(f) => {
+                let _out = Outside::enter(self.watched);
+                // SAFETY: as for osyield.
+                unsafe { f(self.hooks.ctx) }
+            }
             None => thread_context(),
         }
     }
@@ -133,8 +145,11 @@ impl Host {
     pub(crate) fn preempt_stop(&self) -> bool {
         match self.hooks.preempt_stop {
             None => false,
-            // SAFETY: as for osyield; no lock is held by the caller.
-            Some(f) => unsafe { f(self.hooks.ctx) != 0 },
+            Some(f) => {
+                let _out = Outside::enter(self.watched);
+                // SAFETY: as for osyield; no lock is held by the caller.
+                unsafe { f(self.hooks.ctx) != 0 }
+            }
         }
     }
 
@@ -170,8 +185,11 @@ impl Host {
     /// the caller is not one, and nothing was done.
     pub(crate) fn park(&self, commit: Commit, arg: *mut c_void) -> bool {
         match self.hooks.park {
-            // SAFETY: the embedder's hook with its own ctx (gt_host's contract).
-            Some(f) => unsafe { f(self.hooks.ctx, commit, arg) != 0 },
+            Some(f) => {
+                let _out = Outside::enter(self.watched);
+                // SAFETY: the embedder's hook with its own ctx (gt_host's contract).
+                unsafe { f(self.hooks.ctx, commit, arg) != 0 }
+            }
             None => false,
         }
     }
@@ -179,6 +197,7 @@ impl Host {
     /// Makes a green thread runnable. No lock is held.
     pub(crate) fn ready(&self, context: usize) {
         if let Some(f) = self.hooks.ready {
+            let _out = Outside::enter(self.watched);
             // SAFETY: as for park.
             unsafe { f(self.hooks.ctx, context) }
         }
@@ -193,6 +212,7 @@ impl Host {
         line[..n].copy_from_slice(&msg.as_bytes()[..n]);
         let text = CStr::from_bytes_until_nul(&line).unwrap_or(c"gotimer: throw");
         if let Some(f) = self.hooks.throw_ {
+            let _out = Outside::enter(self.watched);
             // SAFETY: as for osyield; the text lives through the call.
             unsafe { f(self.hooks.ctx, text.as_ptr()) }
         }

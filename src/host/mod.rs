@@ -4,6 +4,10 @@
 
 mod clock;
 mod hooks;
+pub(crate) mod tsan;
+pub(crate) mod unusual;
 
 pub(crate) use clock::{Clock, Kind, VIRTUAL_EPOCH};
 pub(crate) use hooks::{HUGE, Hooks, Host};
+pub(crate) use tsan::{Inside, Outside, acquire, on as watched, release};
+pub(crate) use unusual::Boundary;

@@ -6,7 +6,7 @@ use super::sched::Sched;
 use super::tls;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
-use crate::host::Kind;
+use crate::host::{Kind, acquire, release};
 use crate::sync::{Backoff, RawLock, rank};
 use std::cell::Cell;
 
@@ -90,6 +90,7 @@ impl Bubble {
     /// The calling thread, whose waiter others know by now, blocks. The last one to do so
     /// moves the clock. If nothing will ever wake anybody, all are told.
     pub(super) fn block(&self, s: &Sched, w: &Waiter) {
+        release(self);
         self.lock.lock();
         if w.is_woken() {
             // as good as never blocked
@@ -105,6 +106,7 @@ impl Bubble {
 
     /// Somebody wakes a waiter.
     pub(super) fn unblock(&self, w: &Waiter) {
+        release(self);
         self.lock.lock();
         self.remove(w);
         w.set_woken();
@@ -119,6 +121,7 @@ impl Bubble {
         }
         let mut backoff = Backoff::new();
         while self.members.get() > 0 && self.all_blocked() {
+            acquire(self); // the callbacks come after all that the blocked ones did
             // What is due at this instant comes first, then who waits for quiet, then time.
             if self.run_as_driver(|| s.advance_to_next(s.now()).is_some()) {
                 continue;
@@ -190,6 +193,7 @@ impl Bubble {
             return Err(Error::Inval);
         }
         mine.set(0);
+        release(self);
         self.lock.lock();
         self.members.set(self.members.get() - 1);
         self.drive(s);
@@ -215,6 +219,7 @@ impl Bubble {
             self.lock.unlock();
             !busy
         });
+        acquire(self);
         match waited {
             _ if busy => Err(Error::Busy),
             Waited::Woken => Ok(()),

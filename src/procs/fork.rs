@@ -10,10 +10,11 @@ use super::{tls, wait};
 use crate::engine::checked;
 use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
 use crate::error::Result;
+use crate::host::unusual::{self, FORKED};
 use crate::sync::{RawLock, rank};
 use std::cell::UnsafeCell;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 struct Scheds {
     lock: RawLock,
@@ -28,7 +29,6 @@ static SCHEDS: Scheds = Scheds {
     lock: RawLock::new(rank::GLOBAL),
     list: UnsafeCell::new(Vec::new()),
 };
-static FORKED: AtomicBool = AtomicBool::new(false);
 
 fn with_list<R>(f: impl FnOnce(&mut Vec<*const Sched>) -> R) -> R {
     SCHEDS.lock.lock();
@@ -76,7 +76,7 @@ pub(crate) fn is_p(addr: usize) -> bool {
 /// In a fork child, before after_fork?
 #[inline(always)]
 pub(crate) fn forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    unusual::is(FORKED)
 }
 
 /// Registers the handlers, once.
@@ -122,7 +122,7 @@ extern "C" fn parent() {
 }
 
 extern "C" fn child() {
-    FORKED.store(true, Ordering::Relaxed);
+    unusual::set(FORKED);
     // SAFETY: the lock is held since `prepare`.
     for &s in unsafe { &*SCHEDS.list.get() } {
         // SAFETY: as in `prepare`.
@@ -141,7 +141,7 @@ pub(crate) fn after_fork(above: impl Fn(&Sched) -> i64) -> Result<()> {
     let me = tls::my_token();
     wait::WAITERS.forget();
     for_each_sched_unlocked(|s| repair(s, me, &above));
-    FORKED.store(false, Ordering::Relaxed);
+    unusual::clear(FORKED);
     for_each_sched_unlocked(Sched::open_quick);
     Ok(())
 }

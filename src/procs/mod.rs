@@ -3,6 +3,7 @@
 
 mod adopt;
 mod bubble;
+mod epoch;
 mod fd;
 mod fork;
 mod last;

@@ -5,7 +5,7 @@
 use super::p::P;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
-use crate::host::Kind;
+use crate::host::{Kind, acquire, release};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The word: bit 0, somebody woke; above it, how often the sleepers were asked to look
@@ -36,6 +36,7 @@ impl Note {
 
     /// Wakes the sleeper, or the next one before it sleeps.
     pub(crate) fn wakeup(&self) {
+        release(self);
         // SeqCst with `sleepers`: either the sleeper's futex sees the new word, or we see him.
         if self.word.fetch_or(WOKEN, Ordering::SeqCst) & WOKEN == 0
             && self.sleepers.load(Ordering::SeqCst) > 0
@@ -69,6 +70,7 @@ pub(crate) fn notetsleep(p: &P, until: i64) -> Result<bool> {
                 .compare_exchange(word, word & !WOKEN, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
+                acquire(note);
                 return Ok(true);
             }
             continue;

@@ -5,6 +5,7 @@ use super::note::{futex_wait, futex_wake_all};
 use super::sched::Sched;
 use super::tls;
 use crate::engine::Procs;
+use crate::host::{Inside, acquire};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +46,7 @@ struct Parking<'a> {
 }
 
 unsafe extern "C" fn commit_parking(arg: *mut c_void) -> i32 {
+    let _in = Inside::enter();
     // SAFETY: `wait` gave a Parking that lives until the green thread runs again, which is
     // after this took the reference out of it.
     let commit = unsafe { &mut *(*arg.cast::<Parking<'_>>()).commit };
@@ -113,7 +115,12 @@ impl Waiter {
         loop {
             match self.word.load(Ordering::Acquire) {
                 0 => futex_wait(&self.word, 0, None),
-                WOKEN => return Waited::Woken,
+                WOKEN => {
+                    if self.member.get() {
+                        acquire(&raw const s.bubble);
+                    }
+                    return Waited::Woken;
+                }
                 _ => return Waited::Deadlock,
             }
         }

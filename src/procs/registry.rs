@@ -9,6 +9,7 @@
 //! P 0 is the orphan set. It takes the timers when no other P lives, and counts as dead
 //! while one does. `gt_p_new` adopts it.
 
+use super::epoch;
 use super::p::P;
 use super::sched::Sched;
 use super::tls;
@@ -16,7 +17,7 @@ use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers, move_timers};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sync::{RawLock, rank};
-use crossbeam_epoch::{self as epoch, Atomic, Owned};
+use crossbeam_epoch::{Atomic, Guard, Owned};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -115,7 +116,7 @@ impl Registry {
         self.list(&guard).len()
     }
 
-    fn list<'g>(&self, guard: &'g epoch::Guard) -> &'g [u32] {
+    fn list<'g>(&self, guard: &'g Guard) -> &'g [u32] {
         // Acquire: the Ps named in the list are seen as they were when it was published.
         let shared = self.live.load(Ordering::Acquire, guard);
         // SAFETY: never null, and kept while the epoch is pinned.

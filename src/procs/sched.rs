@@ -9,11 +9,11 @@ use super::p::P;
 use super::registry::Registry;
 use super::{fork, tls};
 use crate::engine::{
-    Block, Counter, DropFn, Func, Histogram, New, Procs, Slab, TimerRef, Timers, slab_generation,
-    slab_raise_generation, slack_flags, stop_for_good,
+    Block, CHAN, Counter, DropFn, Func, Histogram, New, Procs, Slab, TimerRef, Timers, WATCHED,
+    slab_generation, slab_raise_generation, slack_flags, stop_for_good,
 };
 use crate::error::{Error, Result};
-use crate::host::{Clock, Hooks, Host, Kind};
+use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
 use crate::sync::{RawLock, rank};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -82,7 +82,8 @@ pub(crate) struct Sched {
     /// Never used twice, unlike addresses.
     pub(crate) uid: u64,
     /// The uid, while the short paths of engine/fast.rs are open: no hook wants to be told of
-    /// each lock, and this is no fork child that has not been repaired. Else QUICK_NEVER.
+    /// each lock, nor does a ThreadSanitizer, and this is no fork child that has not been
+    /// repaired. Else QUICK_NEVER.
     quick: AtomicU64,
     host: Host,
     clock: Clock,
@@ -92,7 +93,7 @@ pub(crate) struct Sched {
     lateness: bool,
     builtin: bool,
     /// What a new timer has in its status word.
-    slack: u32,
+    new_flags: u32,
     /// Channel timers that are not shut down.
     pub(crate) chans: AtomicU64,
     /// Locks of the channels, by their address (src/time/chan.rs). Here, since fork takes them.
@@ -127,6 +128,7 @@ impl Sched {
     pub(crate) fn new(config: Config) -> Result<NonNull<Sched>> {
         static UID: AtomicU64 = AtomicU64::new(1);
         fork::register();
+        tsan::find();
         let host = Host::new(config.hooks);
         let p = host
             .alloc(size_of::<Sched>(), align_of::<Sched>())
@@ -142,7 +144,7 @@ impl Sched {
             verify: config.verify || verify_from_environment(),
             lateness: config.lateness,
             builtin: config.builtin,
-            slack: slack_flags(config.slack),
+            new_flags: slack_flags(config.slack) | if tsan::on() { WATCHED } else { 0 },
             chans: AtomicU64::new(0),
             chan_locks: [const { RawLock::new(rank::CHAN) }; CHAN_LOCKS],
             bubble: Bubble::new(),
@@ -174,9 +176,9 @@ impl Sched {
         self.quick.load(Ordering::Relaxed)
     }
 
-    /// Opens the short paths, if the hooks allow them.
+    /// Opens the short paths, if the hooks and the embedder's ThreadSanitizer allow them.
     pub(crate) fn open_quick(&self) {
-        if !self.host.pins() {
+        if !self.host.pins() && !self.host.is_watched() {
             self.quick.store(self.uid, Ordering::Relaxed);
         }
     }
@@ -282,7 +284,11 @@ impl Sched {
             f,
             arg,
             drop,
-            flags: flags | self.slack,
+            flags: if flags & CHAN == 0 {
+                flags | self.new_flags
+            } else {
+                (flags | self.new_flags) & !WATCHED
+            },
         };
         self.slab.alloc(&self.host, owner, new, |first| {
             if first {
@@ -524,8 +530,11 @@ impl Procs for Sched {
             self.host.assert_unlocked();
             tls::add_wake_depth(1);
             match self.host.hooks().wake_netpoller {
-                // SAFETY: the embedder's hook; the P is not freed before we are done.
-                Some(f) => unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) },
+                Some(f) => {
+                    let _out = Outside::enter(self.host.is_watched());
+                    // SAFETY: the embedder's hook; the P is not freed before we are done.
+                    unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) }
+                }
                 None => p.note.wakeup(),
             }
             p.update_fd();

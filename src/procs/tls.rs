@@ -10,6 +10,7 @@ use super::p::P;
 use super::sched::Sched;
 use crate::engine::Block;
 use crate::error::{Error, Result};
+use crate::host::{Inside, acquire, release};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,6 +50,7 @@ struct AtExit;
 
 impl Drop for AtExit {
     fn drop(&mut self) {
+        let _in = Inside::enter();
         let _ = releasep();
         let token = near().token.replace(0);
         for b in &hot().blocks {
@@ -199,6 +201,7 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
     p.bound
         .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
         .map_err(|_| Error::Busy)?;
+    acquire(&raw const p.bound);
     set_bound(p.sched().uid, std::ptr::from_ref(p));
     Ok(())
 }
@@ -213,6 +216,7 @@ pub(crate) fn current_p() -> Option<&'static P> {
 pub(crate) fn releasep() -> Option<&'static P> {
     let me = near().token.get();
     let p = with_bound(|p| {
+        release(&raw const p.bound);
         // Only if it is still ours: freed meanwhile, it may be somebody else's by now.
         let _ = p
             .bound

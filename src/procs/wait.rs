@@ -9,6 +9,7 @@
 use super::sched::Sched;
 use crate::engine::{FREED, Procs, TimerRef, deltimer};
 use crate::error::{Error, Result};
+use crate::host::acquire;
 use crate::sync::{Backoff, RawLock, rank};
 use std::cell::Cell;
 
@@ -151,6 +152,7 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
     let generation = id.unwrap_or_else(|| s.generation(t));
     let mut stopped = deltimer(s, t, id)?;
     if !is_running(s, t, generation) && !is_armed(s, t, generation) {
+        acquire(t.runs());
         return Ok(stopped);
     }
     let me = Waiter {
@@ -179,6 +181,7 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
         }
         backoff.snooze(s.host());
     }
+    acquire(t.runs());
     Ok(stopped)
 }
 

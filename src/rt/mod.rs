@@ -13,7 +13,7 @@ pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
 
 use crate::engine::Procs;
 use crate::error::{Error, Result};
-use crate::host::Hooks;
+use crate::host::{Hooks, Inside};
 use crate::procs::{self, Config, P, Sched};
 use crate::sync::{Guarded, RawLock, rank};
 use crate::time;
@@ -147,6 +147,7 @@ fn make_sched(config: Config) -> Result<&'static Sched> {
 
 /// Go's wakeNetPoller: a deadline got earlier.
 unsafe extern "C" fn wake_netpoller(_ctx: *mut c_void, _p: *mut c_void, _when: i64) {
+    let _in = Inside::enter();
     if let Some(s) = RT.made()
         && RT.poller.is_open()
     {

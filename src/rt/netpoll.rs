@@ -12,6 +12,7 @@
 use super::{RT, now, sched};
 use crate::engine::{Arm, Func, MAX_WHEN, TimerRef, Wake, deltimer, modtimer_quietly, timer_free};
 use crate::error::{Error, Result};
+use crate::host::{Inside, acquire, release};
 use crate::procs::{Sched, Waited, Waiter, copied};
 use crate::sync::{Guarded, RawLock, rank};
 use std::cell::Cell;
@@ -319,6 +320,7 @@ pub(crate) fn wait(desc: &Desc, mode: i32) -> Result<()> {
         })
     });
     debug_assert!(waited == Waited::Woken);
+    acquire(desc);
     if let Some(result) = at_once.take() {
         return result;
     }
@@ -349,6 +351,7 @@ unsafe extern "C-unwind" fn write_deadline(arg: *mut c_void, seq: usize, _delay:
 
 /// Go's netpolldeadlineimpl.
 fn deadline_passed(desc: &Desc, n: usize, seq: usize) {
+    let _in = Inside::enter();
     let Some(s) = RT.made() else { return };
     let waiter = desc.with(|i| {
         let side = &mut i.sides[n];
@@ -367,6 +370,7 @@ pub(crate) fn set_deadline(desc: &Desc, modes: i32, when: i64) -> Result<()> {
         return Err(Error::Inval);
     }
     let s = sched()?;
+    release(desc);
     let passed = when != 0 && when <= now()?;
     let mut wakes = [Wake::default(), Wake::default()];
     let waiters = desc.with(|i| {
@@ -449,6 +453,7 @@ impl Inner {
 /// gt_netpoll_close: wakes who waits. The descriptor may be used again.
 pub(crate) fn close(desc: &Desc) -> Result<()> {
     let s = sched()?;
+    release(desc);
     let (waiters, timers, fd) = desc.with(|i| {
         if !i.open {
             return Err(Error::Stale);

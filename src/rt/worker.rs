@@ -3,6 +3,7 @@
 use super::{RT, netpoll};
 use crate::engine::{Counter, Procs, check_timers};
 use crate::error::{Error, Result};
+use crate::host::Inside;
 use crate::procs::{P, Sched, acquirep, check_others, p_free, p_new, releasep};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -121,6 +122,7 @@ fn without_signals<R>(f: impl FnOnce() -> R) -> R {
 }
 
 fn run(s: &'static Sched, p: Option<&'static P>) {
+    let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     if let Some(p) = p {
         let _ = acquirep(p);

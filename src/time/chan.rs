@@ -20,6 +20,7 @@ use crate::engine::{
     modtimer_quietly, next_tick,
 };
 use crate::error::{Error, Result};
+use crate::host::{Inside, acquire, tsan};
 use crate::procs::{Sched, Waiter};
 use crate::sync::{AtomicU32, Guarded, Ordering};
 use std::ffi::c_void;
@@ -90,6 +91,7 @@ impl Drop for ChanRef {
 /// Gives a reference back: of a call, or, as the drop function of the timer's argument,
 /// that of the timer.
 unsafe extern "C" fn release(chan: *mut c_void) {
+    let _in = Inside::enter();
     let chan = chan.cast::<Chan>();
     // SAFETY: a reference is held until here, and so is the sched.
     unsafe {
@@ -150,6 +152,20 @@ impl Inner {
     /// An arming that has not ended: no value was received since.
     fn pending(&self) -> bool {
         self.when != 0 || self.value != 0
+    }
+
+    /// For the embedder's ThreadSanitizer: a call changes the channel.
+    #[inline(always)]
+    fn order_call(&self, s: &Sched) {
+        if s.host().is_watched() {
+            tsan::tell_both((&raw const self.value).cast());
+        }
+    }
+
+    /// For the embedder's ThreadSanitizer: what came before the calls that changed the
+    /// channel comes before this, a value or an error that is received.
+    pub(super) fn order_receipt(&self) {
+        acquire(&raw const self.value);
     }
 
     fn t(&self) -> TimerRef {
@@ -314,8 +330,10 @@ impl Inner {
     }
 
     /// The arming ends unreceived, if one is pending: its value is drained.
+    #[inline(always)]
     fn end(&mut self, s: &Sched, how: Counter) -> bool {
         let pending = self.pending();
+        self.order_call(s);
         self.when = 0;
         self.value = 0;
         self.update_fd();
@@ -396,7 +414,9 @@ pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<Ti
     match s.timer_new(alarm, p.as_ptr().cast(), Some(release), CHAN) {
         Ok(t) => {
             // SAFETY: nobody else knows it yet.
-            unsafe { p.as_ref().inner.get() }.t = Some(t);
+            let inner = unsafe { p.as_ref().inner.get() };
+            inner.t = Some(t);
+            inner.order_call(s);
             s.chans.fetch_add(1, Ordering::Relaxed);
             s.block().add(Counter::Armed, 1);
             Ok(t)
@@ -411,6 +431,7 @@ pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<Ti
 
 /// What the engine's timer calls: somebody waits, and the time may have come.
 unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
+    let _in = Inside::enter();
     // SAFETY: the timer's argument is kept while its callback runs, and the channel's sched
     // with it: the run holds the P.
     let (chan, s) = unsafe {

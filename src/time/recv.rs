@@ -3,6 +3,7 @@
 use super::chan::{Chan, Woken, free, handed, lookup};
 use crate::engine::{Procs, TimerRef};
 use crate::error::{Error, Result};
+use crate::host::watched;
 use crate::procs::{Sched, Waited, Waiter, copied};
 use std::cell::Cell;
 
@@ -55,6 +56,9 @@ pub(crate) fn recv(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
         }
         w.wait_woken();
     }
+    if watched() {
+        chan.with(s, |i| i.order_receipt());
+    }
     let value = match now_or_never.take() {
         Some(at_once) => at_once?,
         None => w.value.get(),
@@ -80,7 +84,11 @@ pub(crate) fn try_recv(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
         i.alive()?;
         i.settle(s, &mut woken);
         i.mend_alarm(s, &mut woken);
-        Ok((i.take(s), i.once))
+        let value = i.take(s);
+        if value != 0 {
+            i.order_receipt();
+        }
+        Ok((value, i.once))
     });
     woken.call(s);
     let (value, once) = taken?;

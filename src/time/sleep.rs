@@ -3,7 +3,7 @@
 use super::when;
 use crate::engine::{self, Arm, Procs, TimerRef, modtimer, timer_free};
 use crate::error::{Error, Result};
-use crate::host::Kind;
+use crate::host::{Inside, Kind};
 use crate::procs::{Sched, Waited, Waiter, copied};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -66,6 +66,7 @@ struct Sleeper<'a> {
 }
 
 unsafe extern "C-unwind" fn goroutine_ready(arg: *mut c_void, _seq: usize, _delay: i64) {
+    let _in = Inside::enter();
     // SAFETY: the sleeper sleeps until it is woken here, and is not touched after that;
     // its timer fires once.
     unsafe {
