@@ -200,14 +200,14 @@ impl Timers {
         self.without_taken_off(self.deleted_and_changes())
     }
 
-    /// Those taken off counted too; and above them how often the count has changed.
+    /// `without_taken_off` makes a count of it: those taken off are counted too; and above them how often the count has changed.
     #[inline(always)]
     pub(crate) fn deleted_and_changes(&self) -> u64 {
         self.published.deleted_timers.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
-    fn without_taken_off(&self, deleted: u64) -> u32 {
+    pub(crate) fn without_taken_off(&self, deleted: u64) -> u32 {
         // Relaxed: read a moment too early, it makes the count too high; it wraps.
         let left = (deleted as u32).wrapping_sub(self.published.taken_off.load(Ordering::Relaxed));
         if left as i32 > 0 { left } else { 0 }

@@ -66,7 +66,7 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
     }
     // Others may stop and re-arm meanwhile: the count is judged if nobody did.
     let judged = h.tm.deleted_and_changes() == counted && h.heap.total() > 0;
-    (judged && dead != h.tm.deleted_timers()).then(|| (Rule::Deleted, h.heap.get(0).t))
+    (judged && dead != h.tm.without_taken_off(counted)).then(|| (Rule::Deleted, h.heap.get(0).t))
 }
 
 /// How many entries are dead. Only where nobody else is about: in a fork child.
