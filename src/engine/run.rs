@@ -213,8 +213,13 @@ impl<'a, S: Procs> Pass<'a, S> {
         h.heap.prefetch_next();
         l.set_stamp(0);
         l.order_run();
-        // Relaxed: the anchor keeps the node; the count is read by those who lock it.
-        t.refs.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: the anchor keeps the node; the count is read by those who lock it. While the
+        // anchor is the only one nobody can change it: it goes with the entry, under our locks.
+        if t.refs.load(Ordering::Relaxed) == 1 {
+            t.refs.store(2, Ordering::Relaxed);
+        } else {
+            t.refs.fetch_add(1, Ordering::Relaxed);
+        }
         let mut call = Call {
             f,
             arg: l.arg,
