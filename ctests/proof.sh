@@ -1,16 +1,26 @@
 #!/bin/sh
-# Puts the figures of the last .ci/run (its log is build/ci.log) into docs/proof.md.
+# Puts the figures of the last .ci/run (its log is build/ci.log), and of the last soak test of ten
+# minutes or more (build/soak/long.json, by `make soak T=600`), into docs/proof.md.
 set -eu
 log=${1:-build/ci.log}
+long=${2:-build/soak/long.json}
 [ -s "$log" ] || { echo "proof: no $log: run .ci/run first" >&2; exit 1; }
 out=$(mktemp)
 trap 'rm -f "$out" "$out.md"' EXIT
 {
     echo '<!-- figures: begin -->'
     echo '```'
-    grep -E '^(== .*: status|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance:|model: all|spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|tsan-embed: |sanitize-planted: |fuzz: )' "$log" |
+    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |spin: [0-9]+ models|soak: passed|soak-planted: |armings  |pauses in|faults: [0-9]+|fuzz: |planted: [0-9]+|tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
         sed 's/^== \(.*\): status 0 after/\1:/'
     echo '```'
+    if [ -s "$long" ]; then
+        echo
+        echo 'The long soak test, `make soak T=600`:'
+        echo
+        echo '```'
+        tr -d '{}"' <"$long" | sed 's/, /\n/g'
+        echo '```'
+    fi
     echo '<!-- figures: end -->'
 } >"$out"
 awk -v out="$out" '/<!-- figures: begin -->/ { while ((getline line < out) > 0) print line; skip = 1 }
