@@ -24,6 +24,7 @@ planted='
 add_of_an_armed_timer|fuzz|src/engine/modtimer.rs|arm.add && l.when != 0|arm.add && l.when < 0
 rearmed_still_counts_as_dead||src/engine/modtimer.rs|if !done.pending {|if !done.pending && arm.period == 0 {
 armed_in_a_pass_runs_in_it||src/engine/adjust.rs|h.passes > 0 && l.stamp() != 0|h.passes > 1 && l.stamp() != 0
+preempt_stop_comes_late||src/engine/run.rs|            if stop {~|            if stop && ran > 1 {~
 late_tick_loses_its_phase|fuzz|src/engine/run.rs|let periods = 1 + delay / period;|let periods = if delay < period { 1 } else { delay / period };
 adopted_without_a_wake||src/procs/adopt.rs|if first != MAX_WHEN {|if first == 1 {
 handed_on_with_a_stopped_time||src/engine/movetimers.rs|if l.when == 0 {|if l.when == 0 && l.period != 0 {

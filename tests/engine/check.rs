@@ -241,7 +241,10 @@ impl World {
         let (first, clock) = {
             let m = self.m();
             let funcs = m.timers.iter().filter(|t| t.when != 0).map(Timer::key);
-            let chans = m.timers.iter().filter_map(|t| {
+            // What is handed to a receiver makes no fd readable, so his is not judged.
+            let others = m.timers.iter().enumerate();
+            let others = others.filter(|&(k, _)| m.receiving != Some(k));
+            let chans = others.filter_map(|(_, t)| {
                 let mut c = t.chan.filter(|c| c.fd >= 0)?;
                 if chans::readable(c.fd) {
                     c.settle(m.clock); // the alarm has rung

@@ -162,15 +162,24 @@ impl World {
         if self.too_deep() {
             return;
         }
+        let h = self.handle(p);
         self.begin(now, Some(p), None);
         let (mut rnow, mut until) = (-1, -1);
         // SAFETY: a live P; two writable variables.
-        let got = unsafe { gt_check_timers(self.handle(p), now, &mut rnow, &mut until) };
+        let (all, got) = unsafe {
+            (
+                gt_p_num_timers(h),
+                gt_check_timers(h, now, &mut rnow, &mut until),
+            )
+        };
         let c = self.finish(now >= 0);
         if now < 0 {
             return self.same("gt_check_timers", got.into(), &[GT_EINVAL.into()]);
         }
         self.ran_any("gt_check_timers", got.into(), &c);
+        self.expect(c.ran as i64 <= all, || {
+            format!("a pass over {all} timers ran {}", c.ran)
+        });
         self.same("rnow", rnow, &[c.now]);
         if self.see(|m| m.closed || !m.ps[p].alive) {
             return;
