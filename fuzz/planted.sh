@@ -103,8 +103,13 @@ while IFS='|' read -r name fuzz file old new; do
             echo "planted: $name was not found by the fuzzer in $T s, see $log.fuzz.log" >&2
             exit 1
         fi
+        grep -aq 'Test unit written to' "$log.fuzz.log" || {
+            tail -n 20 "$log.fuzz.log" >&2
+            echo "planted: the fuzzer itself went wrong, see $log.fuzz.log" >&2
+            exit 1
+        }
         fuzzed=$((fuzzed + 1))
-        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(sed -n 's/^#\([0-9]*\).*/\1/p' "$log.fuzz.log" | tail -n 1) sequences"
+        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(LC_ALL=C sed -n 's/^#\([0-9][0-9]*\)[^0-9].*/\1/p' "$log.fuzz.log" | tail -n 1) sequences"
     fi
     cp "$file" "$tree/$file"
     n=$((n + 1))
