@@ -30,4 +30,7 @@ $CC -I"$root/usr/include" examples/hello.c -o "$root/shared" -L"$lib" -lgotimer 
 # The library's own list of what it needs is the pc file's Libs.private.
 $CC -I"$root/usr/include" examples/hello.c -o "$root/static" "$lib/libgotimer.a" $STATIC_LIBS
 "$root/static" >/dev/null
+# As a language's FFI loads it.
+$CC -pthread -I"$root/usr/include" ctests/ffi/dlopen.c -o "$root/late" -ldl
+"$root/late" "$lib/libgotimer.so.$version"
 echo "install: header, libgotimer.so.$version, symlinks, libgotimer.a and gotimer.pc are right; both ways of linking work"
