@@ -68,8 +68,9 @@ pub(super) fn call_ptr<T>(f: impl FnOnce() -> Result<*mut T>) -> *mut T {
     }
 }
 
+/// What a call that returns a pointer returns.
 #[inline(always)]
-fn pointer<T>(result: Result<*mut T>) -> *mut T {
+pub(super) fn pointer<T>(result: Result<*mut T>) -> *mut T {
     result.unwrap_or_else(|e| {
         hot().last_error.set(e.code());
         std::ptr::null_mut()

@@ -1,11 +1,12 @@
 //! gt_timer_*, gt_addtimer and its kin, by handle.
 
 use super::handle::{
-    any_timer, call, call_ptr, fast_timer, func_timer, gt_p, gt_sched, gt_timer, live_p, sched,
-    timer, timer_handle,
+    any_timer, call, call_ptr, fast_timer, func_timer, gt_p, gt_sched, gt_timer, live_p, pointer,
+    sched, timer, timer_handle,
 };
 use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
 use crate::error::{Error, Result};
+use crate::host::Boundary;
 use crate::procs::{self, P, Sched, forked};
 use crate::time;
 use libc::uintptr_t;
@@ -160,12 +161,45 @@ pub unsafe extern "C" fn gt_timer_new(
     arg: *mut c_void,
     drop: gt_drop_func,
 ) -> *mut gt_timer {
-    call_ptr(|| {
-        // SAFETY: the caller's promise.
-        let s = unsafe { sched(s) }?;
-        let f = f.ok_or(Error::Inval)?;
-        s.timer_new(f, arg, drop, 0).map(timer_handle)
-    })
+    // SAFETY: the caller's promise, in both ways.
+    unsafe {
+        if Boundary::is_usual() {
+            pointer(new_timer(s, f, arg, drop))
+        } else {
+            new_timer_unusually(s, f, arg, drop)
+        }
+    }
+}
+
+/// # Safety
+/// As for gt_timer_new.
+#[inline(always)]
+unsafe fn new_timer(
+    s: *mut gt_sched,
+    f: gt_func,
+    arg: *mut c_void,
+    drop: gt_drop_func,
+) -> Result<*mut gt_timer> {
+    // SAFETY: the caller's promise.
+    let s = unsafe { sched(s) }?;
+    let f = f.ok_or(Error::Inval)?;
+    s.timer_new(f, arg, drop, 0).map(timer_handle)
+}
+
+/// Apart, so that the usual way needs not keep its arguments over a call.
+///
+/// # Safety
+/// As for gt_timer_new.
+#[cold]
+#[inline(never)]
+unsafe fn new_timer_unusually(
+    s: *mut gt_sched,
+    f: gt_func,
+    arg: *mut c_void,
+    drop: gt_drop_func,
+) -> *mut gt_timer {
+    // SAFETY: the caller's promise.
+    call_ptr(|| unsafe { new_timer(s, f, arg, drop) })
 }
 
 /// Stops a timer and gives it back. Never blocks. A call of f that is under way goes on;
