@@ -1,6 +1,8 @@
 # The models of src/model/: the engine's own code, run by loom and shuttle. See docs/orderings.md.
 
-.PHONY: model model-long model-replay
+.PHONY: model model-long model-replay mutants orderings
+PYTHON3 ?= python3
+need_python_mutants = $(call need,$(PYTHON3),it applies the mutations,Debian: apt-get install python3)
 models_run = CARGO="$(CARGO)" TARGET="$(TARGET)" SCHEDULES="$(SCHEDULES)" MODELS="$(MODELS)" sh models/run.sh
 
 model: ## run the models: loom, all interleavings in bounds; shuttle, some random ones (MODELS="part of a name")
@@ -15,3 +17,13 @@ model-replay: ## replay a schedule with which a storm failed (SCHEDULE=file)
 	$(need_cargo)
 	@test -n "$(SCHEDULE)" || { echo "make: SCHEDULE=file is missing" >&2; exit 1; }
 	@$(models_run) replay "$(SCHEDULE)"
+
+mutants: ## each mutation of docs/orderings.md makes the test fail that it names (MUTANTS="name ...")
+	$(need_cargo)
+	$(need_python_mutants)
+	@$(PYTHON3) models/mutants.py check
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" $(PYTHON3) models/mutants.py run $(MUTANTS)
+
+orderings: ## write the tables of docs/orderings.md
+	$(need_python_mutants)
+	@$(PYTHON3) models/mutants.py table

@@ -48,7 +48,7 @@ tree() {
 
 case ${1:-models} in
 models)
-    storm "${SCHEDULES:-40000}"
+    storm "${SCHEDULES:-100000}"
     tree
     ;;
 long)

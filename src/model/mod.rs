@@ -20,6 +20,8 @@ mod pairs;
 #[cfg(gt_loom)]
 mod poller;
 #[cfg(gt_loom)]
+mod scan;
+#[cfg(gt_loom)]
 mod status;
 #[cfg(gt_shuttle)]
 mod storm;

@@ -33,6 +33,8 @@ pub(super) enum Op {
     Shutdown(T),
     Detach(T),
     Free(T),
+    /// gt_timer_free by handle, the commonest case first.
+    FreeFast(T),
     /// Slack of 64 ns: a pending arming gets later.
     Slack(T),
     /// Asks for the time of a timer: takes its lock and changes nothing.
@@ -93,12 +95,15 @@ fn stopped(r: Result<bool>) -> Out {
 impl Op {
     /// Does a handle die by it, or could it?
     pub(super) fn frees(self) -> bool {
-        matches!(self, Op::Free(_) | Op::Detach(_))
+        matches!(self, Op::Free(_) | Op::FreeFast(_) | Op::Detach(_))
     }
 
     /// Does it use a timer by its handle, which must be alive then?
     pub(super) fn by_handle(self) -> bool {
-        matches!(self, Op::ModFast(..) | Op::DelFast(_) | Op::DelSync(_))
+        matches!(
+            self,
+            Op::ModFast(..) | Op::DelFast(_) | Op::DelSync(_) | Op::FreeFast(_)
+        )
     }
 
     /// Does it scan a heap for modified timers?
@@ -112,7 +117,12 @@ impl Op {
     pub(super) fn stops(self) -> bool {
         matches!(
             self,
-            Op::Del(_) | Op::DelFast(_) | Op::DelSync(_) | Op::Shutdown(_) | Op::Free(_)
+            Op::Del(_)
+                | Op::DelFast(_)
+                | Op::DelSync(_)
+                | Op::Shutdown(_)
+                | Op::Free(_)
+                | Op::FreeFast(_)
         )
     }
 
@@ -162,6 +172,10 @@ impl Op {
                 Err(_) => Out::No,
             },
             Op::Free(i) => stopped(timer_free(m, m.t(i), Some(1))),
+            Op::FreeFast(i) => match fast::free(m, m.t(i)) {
+                Some(stopped) => Out::Stopped(stopped),
+                None => stopped(timer_free(m, m.t(i), None)),
+            },
             Op::Slack(i) => match set_slack(m, m.t(i), Some(1), 64) {
                 Ok(()) => Out::Nothing,
                 Err(_) => Out::No,

@@ -195,7 +195,8 @@ fn model_poller_arming_in_a_callback_puts_nothing_off() {
         [
             |mini| {
                 mini.arm_poller();
-                mini.arm(0, 60).unwrap() as i64
+                // On the other P: there is nobody yet who was told an earlier time of it.
+                mini.arm_on(1, 0, 60).unwrap() as i64
             },
             go_to_wait,
         ],

@@ -1,6 +1,6 @@
 //! Random programs in random schedules (shuttle): three to five threads, each of which does a
-//! few operations on three to six timers of two Ps, with callbacks that do some too; and the
-//! common end check.
+//! few operations on three to six timers of two Ps, or two or three threads with one each on two
+//! timers; with callbacks that do some too; and the common end check.
 //!
 //! GT_SCHEDULES: how many schedules each test tries. GT_SEED: the first seed; it is printed.
 //! A schedule with which a test fails is written to a file below GT_SCHEDULE_DIR, and
@@ -74,7 +74,9 @@ fn on_p(rng: &mut Rng) -> Op {
 
 fn program() {
     let mut rng = Rng(thread_rng().next_u64());
-    let timers = 3 + rng.below(4) as usize;
+    // Half of them are small: what takes three operations is found by those.
+    let small = rng.below(2) == 0;
+    let timers = if small { 2 } else { 3 + rng.below(4) as usize };
     let freeable: Vec<bool> = (0..timers).map(|_| rng.below(2) == 0).collect();
     let (with_drop, poller) = (rng.below(2) == 0, rng.below(4) == 0);
     let one = |rng: &mut Rng| {
@@ -98,8 +100,9 @@ fn program() {
             op => Some(op),
         })
         .collect();
-    let threads: Vec<Vec<Op>> = (0..3 + rng.below(3))
-        .map(|_| (0..1 + rng.below(4)).map(|_| one(&mut rng)).collect())
+    let (most, each) = if small { (2, 1) } else { (3, 4) };
+    let threads: Vec<Vec<Op>> = (0..most + rng.below(most))
+        .map(|_| (0..1 + rng.below(each)).map(|_| one(&mut rng)).collect())
         .collect();
     if var("GT_SCHEDULE").is_ok() {
         eprintln!("{timers} timers, drop functions: {with_drop}, poller: {poller}");

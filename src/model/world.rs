@@ -273,6 +273,12 @@ impl Mini {
         modtimer(self, self.t(i), Some(1), None, &Arm::at(when, 0))
     }
 
+    /// The same on this P, if it is in no heap.
+    pub(super) fn arm_on(&self, p: usize, i: usize, when: i64) -> Result<bool> {
+        let on = Some(&self.ps[p]);
+        modtimer(self, self.t(i), Some(1), on, &Arm::at(when, 0))
+    }
+
     pub(super) fn wakes_of(&self, ps: &[usize]) -> u32 {
         ps.iter()
             .map(|&p| self.wakes[p].load(Ordering::Acquire))
@@ -536,6 +542,8 @@ impl Mini {
         }
         for i in 0..self.len() {
             assert_eq!(self.given_back(i) + 1, self.generation(self.t(i)));
+            let refs = self.t(i).refs.load(Ordering::Relaxed);
+            assert!(refs <= 1, "timer {i}: references, though it was given back");
             if with_drop {
                 assert_eq!(self.drops(i), 1);
             }

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""Mutations: small wrong changes of the library, each of which some test must find.
+
+mutations.txt lists them as edits of the sources. Usage, from the project's directory:
+
+  mutants.py check            each edit still applies, and docs/orderings.md is up to date
+  mutants.py table            writes the tables of docs/orderings.md
+  mutants.py run [NAME...]    applies each mutation to a copy, runs the test that it names, and
+                              fails if that passes
+  mutants.py find NAME...     names the first models that fail with it, quickest first
+  mutants.py models NAME...   runs all models with it
+
+Environment: CARGO, TARGET (cargo's target directory; the copy is below it).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+LIST = os.path.join(HERE, "mutations.txt")
+TABLE = os.path.join(ROOT, "docs", "orderings.md")
+TARGET = os.path.abspath(os.environ.get("TARGET") or "target")
+CARGO = os.environ.get("CARGO") or "cargo"
+COPY = os.path.join(TARGET, "mutants", "tree")
+LIMIT = 300  # seconds for one test
+KINDS = ("loom", "shuttle", "rust", "c", "none")
+
+
+def fail(text):
+    sys.exit("mutants: " + text)
+
+
+class Edit:
+    """Lines of a file, some of which go (-) and some of which come (+)."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = []
+
+    def apply(self, text):
+        """The text with the edit; None unless the old lines stand there exactly once."""
+        old = [line[1:].strip() for line in self.lines if line[0] in " -"]
+        lines = text.split("\n")
+        bare = [line.strip() for line in lines]
+        at = [i for i in range(len(bare)) if bare[i : i + len(old)] == old]
+        if len(at) != 1:
+            return None
+        new = []
+        i = at[0]
+        for line in self.lines:
+            if line[0] == "+":
+                new.append(line[1:])
+            else:
+                if line[0] == " ":
+                    new.append(lines[i])
+                i += 1
+        return "\n".join(lines[: at[0]] + new + lines[i:])
+
+
+class Mutation:
+    def __init__(self, name, part):
+        self.name, self.part = name, part
+        self.what = self.change = self.by = ""
+        self.edits = []
+
+    @property
+    def kind(self):
+        return self.by.split(None, 1)[0].rstrip(":")
+
+    @property
+    def test(self):
+        return (self.by.split(None, 1) + [""])[1]
+
+
+def read_list():
+    """All mutations, in order."""
+    found, part = [], ""
+    with open(LIST, encoding="utf-8") as f:
+        for no, line in enumerate(f, 1):
+            line = line.rstrip("\n")
+            key, _, value = line.partition(": ")
+            if not line.strip() or line.startswith("#"):
+                continue
+            if line.startswith("== "):
+                part = line[3:]
+            elif line.startswith("[") and line.endswith("]"):
+                found.append(Mutation(line[1:-1], part))
+            elif not found:
+                fail(f"{LIST}:{no}: what is this?")
+            elif line[0] in " -+":
+                if not found[-1].edits:
+                    fail(f"{LIST}:{no}: of which file?")
+                found[-1].edits[-1].lines.append(line)
+            elif key in ("what", "change", "by"):
+                setattr(found[-1], key, value)
+            elif key == "in":
+                found[-1].edits.append(Edit(value))
+            else:
+                fail(f"{LIST}:{no}: what is this?")
+    names = [m.name for m in found]
+    for m in found:
+        if names.count(m.name) > 1 or not (m.what and m.change and m.edits) or m.kind not in KINDS:
+            fail(f"{m.name}: named twice, or something is missing")
+    return found
+
+
+def mutated(m, root=ROOT):
+    """path -> text with the mutation."""
+    texts = {}
+    for edit in m.edits:
+        text = texts.get(edit.path)
+        if text is None:
+            with open(os.path.join(root, edit.path), encoding="utf-8") as f:
+                text = f.read()
+        text = edit.apply(text)
+        if text is None:
+            fail(f"{m.name}: its text does not stand exactly once in {edit.path}:\n" + "\n".join(edit.lines))
+        texts[edit.path] = text
+    return texts
+
+
+def where(m):
+    """The tests that find it, for the table."""
+    if m.kind == "none":
+        return "nothing: " + m.test
+    if m.kind in ("loom", "shuttle"):
+        return f"`{m.test}`"
+    return ("`cargo test` " if m.kind == "rust" else "C test ") + f"`{m.test}`"
+
+
+def table(found):
+    """docs/orderings.md with its tables."""
+    caught = [m for m in found if m.kind != "none"]
+    out = [f"{len(found)} mutations; {len(caught)} of them are caught.", ""]
+    for part in dict.fromkeys(m.part for m in found):
+        out += [f"## {part}", "", "| what stands there, and why | mutation | its name | what fails |", "|---|---|---|---|"]
+        for m in found:
+            if m.part == part:
+                out.append(f"| {m.what} | {m.change} | `{m.name}` | {where(m)} |")
+        out.append("")
+    with open(TABLE, encoding="utf-8") as f:
+        text = f.read()
+    begin, end = "<!-- mutations: begin -->\n", "<!-- mutations: end -->"
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    return text, head + begin + "\n" + "\n".join(out) + "\n" + end + tail
+
+
+def check(found):
+    for m in found:
+        mutated(m)
+    was, now = table(found)
+    if was != now:
+        fail("docs/orderings.md is not what models/mutations.txt gives. Mend it with: make orderings")
+    print(f"mutants: {len(found)} edits apply, and docs/orderings.md is up to date")
+
+
+def refresh():
+    """Makes the copy what the project is now; what has not changed is not touched."""
+    kept = ["src", "tests", "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "docs", "ctests", "include", "Makefile"]
+    for top in kept:
+        source = os.path.join(ROOT, top)
+        files = [source]
+        if os.path.isdir(source):
+            files = [os.path.join(d, f) for d, _, fs in os.walk(source) for f in fs]
+        names = set()
+        for file in files:
+            name = os.path.relpath(file, ROOT)
+            names.add(name)
+            with open(file, "rb") as f:
+                data = f.read()
+            put(name, data)
+        old = os.path.join(COPY, top)
+        for d, _, fs in os.walk(old):
+            for f in fs:
+                name = os.path.relpath(os.path.join(d, f), COPY)
+                if name not in names:
+                    os.remove(os.path.join(COPY, name))
+
+
+def put(name, data):
+    path = os.path.join(COPY, name)
+    if os.path.exists(path):
+        with open(path, "rb") as f:
+            if f.read() == data:
+                return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def command(args, log, limit=None, **more):
+    env = dict(os.environ, MAKEFLAGS="", RUST_BACKTRACE="0")
+    env.update(CARGO_PROFILE_RELEASE_LTO="off", CARGO_PROFILE_RELEASE_CODEGEN_UNITS="16", CARGO_PROFILE_RELEASE_INCREMENTAL="true")
+    env.update(more)
+    with open(log, "ab") as f:
+        try:
+            done = subprocess.run(args, cwd=COPY, env=env, stdout=f, stderr=f, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return None
+    return done.returncode
+
+
+def build(kind, log):
+    """The test program of this kind, of the copy as it is."""
+    target = os.path.join(TARGET, "mutants", kind)
+    if kind == "c":
+        args = ["make", "--no-print-directory", "-j2", "build/ctests"]
+        ok = command(args, log, TARGET=target, CARGO_TARGET_DIR=target, CARGO=CARGO) == 0
+        return [os.path.join(COPY, "build", "ctests")] if ok else None
+    args = CARGO.split() + ["test", "--quiet", "--no-run", "--target-dir", target, "--message-format", "json-render-diagnostics"]
+    args += ["--lib", "--test", "engine"] if kind == "rust" else ["--release", "--lib"]
+    flags = "" if kind == "rust" else f"--cfg gt_{kind}"
+    if command(args, log, RUSTFLAGS=flags) != 0:
+        return None
+    with open(log, encoding="utf-8", errors="replace") as f:
+        return re.findall(r'"executable":"([^"]+)"', f.read())
+
+
+def test(m, kind, programs, name, log):
+    """Runs one test. 'fails', 'passes', or 'hangs'."""
+    more = dict(GT_SEED="1", GT_SCHEDULES="100000", GT_SCHEDULE_DIR=os.path.dirname(log))
+    ran = False
+    for program in programs:
+        if kind == "c":
+            args = [program] + name.split()
+        elif kind == "rust":
+            args = [program, name]
+        else:
+            args = [program, "--exact", "model::" + name]
+        begin = os.path.getsize(log)
+        status = command(args, log, LIMIT, **more)
+        if status is None:
+            return "hangs"
+        with open(log, encoding="utf-8", errors="replace") as f:
+            f.seek(begin)
+            text = f.read()
+        if kind == "c":
+            ran |= re.search(r"^[1-9]\d* passed|[1-9]\d* failed", text, re.M) is not None
+        else:
+            ran |= re.search(r"^running [1-9]", text, re.M) is not None
+        if status != 0:
+            return "fails" if ran else "did not run"
+    return "passes" if ran else "did not run"
+
+
+def with_mutation(m, kind, use):
+    """Applies it to the copy, builds, and calls use(programs, log); then takes it back."""
+    log = os.path.join(TARGET, "mutants", m.name + ".log")
+    open(log, "wb").close()
+    texts = mutated(m, COPY)
+    for path, text in texts.items():
+        put(path, text.encode())
+    try:
+        programs = build(kind, log)
+        if not programs:
+            fail(f"{m.name}: does not compile; see {log}")
+        return use(programs, log)
+    finally:
+        for path in texts:
+            with open(os.path.join(ROOT, path), "rb") as f:
+                put(path, f.read())
+
+
+def run(found):
+    """Each mutation must be caught by the test that it names, which passes without it."""
+    begin, wrong = time.time(), []
+    wanted = [m for m in found if m.kind != "none"]
+    for kind in KINDS:
+        mine = [m for m in wanted if m.kind == kind]
+        if not mine:
+            continue
+        log = os.path.join(TARGET, "mutants", f"unchanged-{kind}.log")
+        open(log, "wb").close()
+        programs = build(kind, log)
+        if not programs:
+            fail(f"the unchanged library does not build; see {log}")
+        for name in dict.fromkeys(m.test for m in mine):
+            result = test(None, kind, programs, name, log)
+            if result != "passes":
+                fail(f"{name} {result} without any mutation; see {log}")
+        for m in mine:
+            result = with_mutation(m, kind, lambda p, log: test(m, kind, p, m.test, log))
+            # A C test that waits for ever has its own limit; a model has its own bounds.
+            good = result == "fails"
+            print(f"mutants: {m.name} {'is caught by' if good else 'is NOT caught by'} {m.test}", flush=True)
+            if not good:
+                wrong.append(m.name)
+    for m in found:
+        if m.kind == "none":
+            mutated(m)
+            print(f"mutants: {m.name} has no test: see docs/orderings.md")
+    if wrong:
+        fail(f"{len(wrong)} mutations are not caught: {' '.join(wrong)}")
+    print(f"mutants: {len(wanted)} mutations caught, {len(found) - len(wanted)} explained, in {time.time() - begin:.0f} s")
+
+
+def find(m, all_tests):
+    names = all_tests()
+    kind = m.kind if m.kind in ("loom", "shuttle") else "loom"
+
+    def use(programs, log):
+        hits = []
+        for name in names:
+            result = test(m, kind, programs, name, log)
+            if result != "passes":
+                hits.append(f"{name} ({result})")
+                if len(hits) == int(os.environ.get("WANT", "2")):
+                    break
+        return hits
+
+    print(m.name, with_mutation(m, kind, use), flush=True)
+
+
+def times():
+    """The models in the order in which they are quick: hand-written ones first."""
+    order = os.environ.get("TIMES")
+    if not order:
+        fail("TIMES: a file with lines of seconds and names of models")
+    with open(order, encoding="utf-8") as f:
+        rows = sorted((float(t), n) for t, n in (line.split() for line in f))
+    only = re.compile(os.environ.get("ONLY", ""))
+    return [n.removeprefix("model::") for _, n in rows if only.search(n)]
+
+
+def main():
+    what, names = (sys.argv + [""])[1], sys.argv[2:]
+    found = read_list()
+    unknown = [n for n in names if n not in [m.name for m in found]]
+    if unknown:
+        fail(f"there is no {unknown[0]}")
+    chosen = [m for m in found if m.name in names] if names else found
+    os.makedirs(COPY, exist_ok=True)
+    if what == "check":
+        check(found)
+    elif what == "table":
+        _, text = table(found)
+        with open(TABLE, "w", encoding="utf-8") as f:
+            f.write(text)
+    elif what in ("run", "find"):
+        for m in chosen:
+            mutated(m)
+        refresh()
+        if what == "run":
+            run(chosen)
+        else:
+            for m in chosen:
+                find(m, times)
+    else:
+        fail("what is to be done? check, table, run [NAME...], find NAME...")
+
+
+if __name__ == "__main__":
+    main()

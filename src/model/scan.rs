@@ -1,0 +1,103 @@
+//! adjusttimers lets others have the P's lock between two steps: what they do to the heap may
+//! not carry a modified timer past the scan.
+
+use super::ops::{Op, Out, end};
+use super::world::Mini;
+use super::{model_bounded, model_fenced};
+use std::sync::Arc;
+
+/// `n` timers, of which the last one in the array is modified from 120 to 40.
+fn last_modified(n: usize) -> Arc<Mini> {
+    let mini = Mini::new(n, false);
+    for i in 0..n {
+        mini.arm(i, if i + 1 < n { 100 } else { 120 }).unwrap();
+    }
+    mini.arm(n - 1, 40).unwrap();
+    mini
+}
+
+fn adjust(mini: &Mini) -> i64 {
+    Op::Adjust(0).run(mini);
+    0
+}
+
+/// The books: `n` armed, one of them again, some stopped.
+fn all_there(mini: &Mini, n: usize, stopped: usize) {
+    let mut outs = vec![Out::Armed(false); n];
+    outs.push(Out::Armed(true));
+    outs.extend(vec![Out::Stopped(true); stopped]);
+    end(mini, outs, false);
+}
+
+/// Two of three timers are stopped: that is beyond the bound, and who stops them sweeps.
+#[test]
+fn model_adjust_against_a_sweep() {
+    let stop_two = |mini: &Mini| {
+        Op::Del(0).run(mini);
+        Op::Del(1).run(mini);
+        0
+    };
+    model_fenced(
+        || last_modified(3),
+        [adjust, stop_two],
+        |mini, _| {
+            all_there(mini, 3, 2);
+        },
+    );
+}
+
+/// The first of three timers is stopped, and cleaned.
+#[test]
+fn model_adjust_against_cleantimers() {
+    let stop_and_clean = |mini: &Mini| {
+        Op::Del(0).run(mini);
+        Op::Clean(0).run(mini);
+        0
+    };
+    model_bounded(
+        2,
+        || last_modified(3),
+        [adjust, stop_and_clean],
+        |mini, _| {
+            all_there(mini, 3, 1);
+        },
+    );
+}
+
+/// A pass goes on after a callback, which has modified a timer, and a scan has begun
+/// meanwhile.
+#[test]
+fn model_adjust_against_a_pass() {
+    let setup = || {
+        let mini = Mini::new(5, false);
+        for (i, when) in [10, 20, 30, 100, 100].into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        mini.act(0, Some(Op::Mod(3, 40)));
+        mini
+    };
+    let check_at_25 = |mini: &Mini| {
+        Op::Check(0, 25).run(mini);
+        0
+    };
+    model_bounded(2, setup, [check_at_25, adjust], |mini, _| {
+        end(mini, vec![Out::Armed(false); 5], false);
+    });
+}
+
+/// The scan comes to a dead timer, whose place the last one takes, and from there goes up past
+/// the scan: so that is looked at first.
+#[test]
+fn model_adjust_takes_a_dead_one_off() {
+    let setup = || {
+        let mini = Mini::new(10, false);
+        let whens = [10, 200, 50, 100, 100, 210, 210, 210, 210, 60];
+        for (i, when) in whens.into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        Op::Del(5).run(&mini);
+        mini.arm(9, 40).unwrap();
+        mini
+    };
+    model_bounded(1, setup, [adjust], |mini, _| all_there(mini, 10, 1));
+}
