@@ -1,6 +1,6 @@
 # The models of src/model/: the engine's own code, run by loom and shuttle. See docs/orderings.md.
 
-.PHONY: model model-long model-replay mutants orderings
+.PHONY: model model-long model-replay mutants orderings cargo-mutants
 PYTHON3 ?= python3
 need_python_mutants = $(call need,$(PYTHON3),it applies the mutations,Debian: apt-get install python3)
 models_run = CARGO="$(CARGO)" TARGET="$(TARGET)" SCHEDULES="$(SCHEDULES)" MODELS="$(MODELS)" sh models/run.sh
@@ -18,12 +18,16 @@ model-replay: ## replay a schedule with which a storm failed (SCHEDULE=file)
 	@test -n "$(SCHEDULE)" || { echo "make: SCHEDULE=file is missing" >&2; exit 1; }
 	@$(models_run) replay "$(SCHEDULE)"
 
-mutants: ## each mutation of docs/orderings.md makes the test fail that it names (MUTANTS="name ...")
+mutants: ## each mutation of docs/orderings.md makes the test fail that it names (MUTANTS="name ...", EVERY=N: each Nth)
 	$(need_cargo)
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py check
-	@CARGO="$(CARGO)" TARGET="$(TARGET)" $(PYTHON3) models/mutants.py run $(MUTANTS)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" EVERY="$(EVERY)" $(PYTHON3) models/mutants.py run $(MUTANTS)
 
 orderings: ## write the tables of docs/orderings.md
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py table
+
+cargo-mutants: ## changes of the engine that a program makes up, against the tests of one thread (FILES="heap run", JOBS=2; long)
+	$(need_cargo)
+	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" JOBS="$(JOBS)" MAKEFLAGS= sh models/cargo-mutants.sh
