@@ -1,10 +1,10 @@
 //! `cleantimers` and `adjusttimers` of runtime/time.go: the owner repairs the heap that
-//! others made stale. The P's lock is held throughout.
+//! others made stale. The P's lock is held, but for a scan's pauses.
 
 use super::heap::Entry;
 use super::sweep::drop_if_dead;
 use super::timer::{FREED, Locked, State, TimerRef};
-use super::timers::Held;
+use super::timers::{Held, NONE};
 use super::verify::{Rule, badtimer};
 use super::{Counter, Procs, release_node, verify_timer_heap};
 
@@ -47,7 +47,7 @@ pub(crate) fn repair_head<S: Procs>(h: &mut Held<'_, S>, t: TimerRef, mut l: Loc
 }
 
 /// How many stale heads one call repairs at most: an insertion shall not pay for all.
-const CLEAN: usize = 64;
+pub(super) const CLEAN: usize = 64;
 
 /// Repairs stale timers at the head, so that adding and deleting much does not fill the
 /// heap with dead ones.
@@ -96,7 +96,8 @@ const AHEAD: usize = 16;
 /// sweep) waits for the end, or helps to get there.
 pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool) {
     finish_scan(h);
-    if !force && h.tm.modified_earliest().min(h.folded) > now {
+    let earliest = h.tm.modified_earliest().min(h.folded);
+    if !force && (earliest > now || earliest == NONE) {
         return;
     }
     h.begin_scan();
@@ -114,7 +115,8 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
 /// let go meanwhile.
 #[inline(always)]
 pub(crate) fn finish_scan<S: Procs>(h: &mut Held<'_, S>) {
-    if h.scan.is_some() {
+    // Others may end one and begin the next while we wait.
+    while h.scan.is_some() {
         scan_to_end(h);
     }
 }
@@ -125,6 +127,11 @@ fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
     while h.scans == this && scan_step(h) {
         h.let_others_in();
     }
+}
+
+/// Goes on with the scan under way, as far as one hold allows.
+pub(super) fn help_scan<S: Procs>(h: &mut Held<'_, S>) {
+    scan_step(h);
 }
 
 /// Looks at the next entries. False: that was the end, or somebody else came to it.

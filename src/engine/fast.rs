@@ -114,9 +114,7 @@ fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<b
     let block = s.quick_block()?;
     let mut l = t.try_lock_heaped(uncommon)?;
     let pending = l.when != 0;
-    if also & FREED != 0 {
-        s.raise_generation(t);
-    } else if !pending {
+    if also & FREED == 0 && !pending {
         l.put_back();
         return Some(false);
     }
@@ -125,6 +123,9 @@ fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<b
         l.when = 0;
         block.count_own(Counter::Stopped);
         tm.add_deleted();
+    }
+    if also & FREED != 0 {
+        s.raise_generation(t);
     }
     l.unlock(State::Modified, also);
     if pending && tm.owes_sweep() {

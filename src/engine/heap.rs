@@ -270,19 +270,21 @@ impl Heap {
         self.deferred_min = self.deferred_min.min(when);
     }
 
-    /// Moves all deferred entries into the heap.
-    pub(crate) fn undefer(&mut self) {
-        while self.deferred > 0 {
+    /// Moves so many deferred entries into the heap, the oldest first.
+    pub(crate) fn undefer(&mut self, n: usize) {
+        for _ in 0..n.min(self.deferred) {
             let e = self.at(ROOT + self.len);
             self.deferred -= 1;
             self.len += 1;
             self.siftup(ROOT + self.len - 1, e);
         }
-        self.deferred_min = i64::MAX;
+        if self.deferred == 0 {
+            self.deferred_min = i64::MAX;
+        }
     }
 
-    pub(crate) fn has_deferred(&self) -> bool {
-        self.deferred > 0
+    pub(crate) fn deferred(&self) -> usize {
+        self.deferred
     }
 
     /// The earliest key; 0 when there is no entry.

@@ -1,7 +1,7 @@
 //! `runtimer`, `unlockAndRunTimer` and `checkTimers` of runtime/time.go: taking due
 //! timers off the heap and calling them with no lock held.
 
-use super::adjust::{adjusttimers, finish_scan, repair_head};
+use super::adjust::{CLEAN, adjusttimers, finish_scan, repair_head};
 use super::heap::Entry;
 use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
@@ -148,6 +148,7 @@ impl<'a, S: Procs> Pass<'a, S> {
     /// is due. The P's lock is held before and after, not while the callback runs.
     #[inline]
     fn runtimer(&mut self, now: i64) -> Step {
+        let mut repaired = 0;
         loop {
             let s = self.s;
             let h = self.h();
@@ -162,7 +163,13 @@ impl<'a, S: Procs> Pass<'a, S> {
             }
             let l = t.lock(s.host());
             match l.state {
-                State::Modified => repair_head(h, t, l),
+                State::Modified => {
+                    repair_head(h, t, l);
+                    repaired += 1;
+                    if repaired % CLEAN == 0 {
+                        h.let_others_in();
+                    }
+                }
                 State::Waiting if when > now || when == MAX_WHEN => {
                     l.unlock(State::Waiting);
                     return Step::NotYet;
@@ -213,9 +220,10 @@ impl<'a, S: Procs> Pass<'a, S> {
         h.heap.prefetch_next();
         l.set_stamp(0);
         l.order_run();
-        // Relaxed: the anchor keeps the node; the count is read by those who lock it. While the
-        // anchor is the only one nobody can change it: it goes with the entry, under our locks.
-        if t.refs.load(Ordering::Relaxed) == 1 {
+        // While the anchor is the only reference nobody can change the count: it goes with the
+        // entry, under our locks. Acquire: who waits for the runs reads the count that we store,
+        // and must see what those did that have ended, on another P perhaps.
+        if t.refs.load(Ordering::Acquire) == 1 {
             t.refs.store(2, Ordering::Relaxed);
         } else {
             t.refs.fetch_add(1, Ordering::Relaxed);

@@ -3,9 +3,10 @@
 //!
 //! A P never carries more than 1/4 + 1/64 of its heap (and a constant) in dead entries,
 //! even if its owner never looks: whoever stops a timer beyond 1/4 tries the lock and
-//! sweeps, and whoever unlocks the P sweeps first.
+//! sweeps, and whoever unlocks the P sweeps first. While a scan of adjusttimers is under
+//! way they go on with that instead: it takes dead ones off too.
 
-use super::adjust::{finish_dead, finish_scan};
+use super::adjust::{finish_dead, finish_scan, help_scan};
 use super::heap::Entry;
 use super::timer::State;
 use super::timers::{Held, Timers};
@@ -41,6 +42,7 @@ pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
     if h.scan.is_some() {
+        help_scan(h);
         return 0; // see adjusttimers, which takes dead ones off too
     }
     let mut swept = 0;

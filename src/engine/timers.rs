@@ -75,6 +75,9 @@ pub(crate) struct Inner {
     pub(crate) passes: u32,
 }
 
+/// Deferred entries that enter the heap in one hold.
+const UNDEFER: usize = if cfg!(gt_model) { 1 } else { 64 };
+
 /// One change in `Published::deleted_timers`.
 const CHANGE: u64 = 1 << 32;
 
@@ -108,7 +111,7 @@ struct Rearm {
 }
 
 /// Later than any time: so "is it earlier" needs no second question.
-const NONE: i64 = i64::MAX;
+pub(super) const NONE: i64 = i64::MAX;
 
 // SAFETY: `inner` is guarded by `lock`; the runs in it are linked and unlinked under it.
 unsafe impl Sync for Timers {}
@@ -518,8 +521,15 @@ impl<S: Procs> Held<'_, S> {
         let seq = &self.tm.rearm.pass_seq;
         let next = seq.load(Ordering::Relaxed) & 0xffff;
         seq.store(if next == 0xffff { 1 } else { next + 1 }, Ordering::Relaxed);
-        if self.heap.has_deferred() {
-            self.heap.undefer();
+        let (mine, mut left) = (self.tm.pass_seq(), self.heap.deferred());
+        // If it changes, another pass has moved them. Those deferred since are for the next one.
+        while left > 0 && self.tm.pass_seq() == mine {
+            let n = left.min(UNDEFER);
+            self.heap.undefer(n);
+            left -= n;
+            if left > 0 {
+                self.let_others_in();
+            }
         }
     }
 
@@ -576,13 +586,12 @@ impl<S: Procs> Held<'_, S> {
     fn sweep_and_unlock(&mut self) {
         // So many sweeps look at each place once.
         for _ in 0..self.heap.total() / sweep::STEP + 2 {
-            let sweeps = self.scan.is_none(); // see adjusttimers
-            if sweeps && self.tm.owes_sweep() {
+            if self.tm.owes_sweep() {
                 sweep::sweep(self);
             }
             self.publish();
             self.tm.lock.unlock_as(self.rank);
-            let again = sweeps && self.alone && self.tm.owes_sweep_still();
+            let again = self.alone && self.tm.owes_sweep_still();
             if !again || !self.tm.lock.try_lock() {
                 return;
             }

@@ -101,3 +101,55 @@ fn model_adjust_takes_a_dead_one_off() {
     };
     model_bounded(1, setup, [adjust], |mini, _| all_there(mini, 10, 1));
 }
+
+/// The second scan is begun while the pass waits to help with the first.
+#[test]
+fn model_pass_against_two_scans() {
+    let setup = || {
+        let mini = Mini::new(5, false);
+        for (i, when) in [10, 20, 30, 100, 120].into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        mini
+    };
+    let check_at_25 = |mini: &Mini| {
+        Op::Check(0, 25).run(mini);
+        0
+    };
+    let twice = |mini: &Mini| {
+        Op::Adjust(0).run(mini);
+        Op::Mod(3, 40).run(mini);
+        Op::Adjust(0).run(mini);
+        0
+    };
+    model_bounded(4, setup, [check_at_25, twice], |mini, _| {
+        let mut outs = vec![Out::Armed(false); 5];
+        outs.push(Out::Armed(true));
+        end(mini, outs, false);
+    });
+}
+
+/// Runs of one timer on two Ps, and one who waits for both.
+#[test]
+fn model_refs_over_two_ps() {
+    let setup = || {
+        let mini = Mini::new(1, false);
+        Op::Tick(0, 10).run(&mini);
+        mini
+    };
+    let first = |mini: &Mini| {
+        Op::Check(0, 10).run(mini);
+        0
+    };
+    let second = |mini: &Mini| {
+        Op::Adopt(1).run(mini);
+        Op::Check(1, 20).run(mini);
+        0
+    };
+    let third = |mini: &Mini| {
+        Op::DelSync(0).run(mini);
+        mini.use_argument(0);
+        0
+    };
+    model_bounded(2, setup, [first, second, third], |_, _| {});
+}
