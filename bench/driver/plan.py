@@ -30,7 +30,7 @@ SCALING = [(w, SMALL, t) for w in ("W5", "W6") for t in THREADS]
 # The floor is asked for these only; W1roll, W2 and W2new have the floor of W1.
 FLOOR_OF = {"W1": "W1", "W1roll": "W1", "W2": "W1", "W2new": "W1", "W3": "W3", "W3both": "W3both", "W5": "W5", "W6": "W6"}
 FLOORS = {"W1": "F1", "W3": "F3", "W3both": "F3", "W5": "F5", "W6": "F6"}
-HOLDS = ["cancel", "shorten", "jump", "burst", "churn", "adopt", "free", "trim"]
+HOLDS = ["cancel", "shorten", "jump", "burst", "churn", "adopt", "free", "trim", "stale"]
 MORE_HOLDS = ["arm"]  # shown, not judged
 PAUSES = ["cancel", "shorten", "burst", "churn"]
 

@@ -11,7 +11,7 @@
  *   shorten  half of them to 1..10 s, with checks      free    the P is freed, another one gets all
  *   jump     the same without, then all are due        trim    stop half of them, then gt_trim
  *   burst    all due within one second, one check      churn   re-arm at random, 12 s of virtual time
- *   arm      arm all, the heap grows */
+ *   arm      arm all, the heap grows                     stale   re-arm all to later, then their old times pass */
 #include "../core/common.h"
 
 #include "gotimer.h"
@@ -101,6 +101,12 @@ static void run(const char *what, gt_p *p, gt_p *q, gt_timer **timers, uint64_t 
         if (jump) check(p, now + 11 * SECOND);
         else
             for (end = now + 11 * SECOND; now < end;) check(p, now += MILLISECOND);
+    } else if (strcmp(what, "stale") == 0) {
+        for (uint64_t i = 0; i < n; i++) {
+            gt_resettimer(timers[i], now + 100 * SECOND + (int64_t)rng_below(&seed, 60 * (uint64_t)SECOND), 0);
+            event();
+        }
+        check(p, now + 90 * SECOND);
     } else if (strcmp(what, "burst") == 0) {
         check(p, now + 100 * SECOND);
     } else if (strcmp(what, "churn") == 0) {
@@ -168,7 +174,7 @@ static void report(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const all[] = {"cancel", "shorten", "jump", "burst", "churn", "adopt", "free", "trim", "arm"};
+    static const char *const all[] = {"cancel", "shorten", "jump", "burst", "churn", "adopt", "free", "trim", "stale", "arm"};
     if (argc == 2 && strcmp(argv[1], "--list") == 0) {
         printf("{\"peer\": \"libgotimer\", \"version\": \"%s\", \"order\": \"exact\", \"notes\": {}, \"workloads\": [\"hold\"]}\n",
                gt_version_string());

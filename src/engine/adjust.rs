@@ -47,7 +47,7 @@ pub(crate) fn repair_head<S: Procs>(h: &mut Held<'_, S>, t: TimerRef, mut l: Loc
 }
 
 /// How many stale heads one call repairs at most: an insertion shall not pay for all.
-pub(super) const CLEAN: usize = 64;
+const CLEAN: usize = 64;
 
 /// Repairs stale timers at the head, so that adding and deleting much does not fill the
 /// heap with dead ones.

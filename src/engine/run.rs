@@ -1,7 +1,7 @@
 //! `runtimer`, `unlockAndRunTimer` and `checkTimers` of runtime/time.go: taking due
 //! timers off the heap and calling them with no lock held.
 
-use super::adjust::{CLEAN, adjusttimers, finish_scan, repair_head};
+use super::adjust::{adjusttimers, finish_scan, repair_head};
 use super::heap::Entry;
 use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
@@ -56,6 +56,9 @@ impl<S: Procs> Drop for Hold<'_, S> {
         self.s.unhold(self.tm);
     }
 }
+
+/// Stale heads that a pass repairs in one hold of the P's lock: each may lie far from the last.
+const REPAIRS: usize = 32;
 
 /// What one look at the head did.
 enum Step {
@@ -166,7 +169,7 @@ impl<'a, S: Procs> Pass<'a, S> {
                 State::Modified => {
                     repair_head(h, t, l);
                     repaired += 1;
-                    if repaired % CLEAN == 0 {
+                    if repaired % REPAIRS == 0 {
                         h.let_others_in();
                     }
                 }
