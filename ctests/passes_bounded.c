@@ -83,3 +83,30 @@ TEST(passes_at_the_end_of_time_scan_nothing, 20) {
     called(0);
     end();
 }
+
+/* A scan gives every stale entry its place and takes every dead one off, wherever they stand in the heap and whatever
+ * comes to stand where they were: afterwards each timer is where its state says. */
+TEST(passes_scan_leaves_nothing, 60) {
+    uint64_t rng = test_seed();
+    int armed[N];
+    begin();
+    for (int i = 0; i < N; i++) armed[i] = 1;
+    for (int round = 0; round < 200; round++) {
+        int n = 2 + (int)rng_below(&rng, N - 2);
+        for (int k = 0; k < n; k++) {
+            int i = (int)rng_below(&rng, N);
+            if (rng_below(&rng, 8) == 0) {
+                CHECK_EQ(gt_deltimer(timers[i]), armed[i]);
+                armed[i] = 0;
+            } else {
+                int64_t when = base + 1000 + (int64_t)rng_below(&rng, 1000000);
+                CHECK_EQ(gt_resettimer(timers[i], when, 0), armed[i]);
+                armed[i] = 1;
+            }
+        }
+        gt_adjusttimers(p, 0, 1);
+        for (int i = 0; i < N; i++)
+            CHECK_EQ(gt_timer_status(timers[i]), armed[i] ? GT_TIMER_WAITING : GT_TIMER_REMOVED);
+    }
+    end();
+}
