@@ -110,3 +110,74 @@ TEST(passes_scan_leaves_nothing, 60) {
     }
     end();
 }
+
+/* gt_modtimer of a timer in a heap with one part changed and the others as they were: what is called is the new one. */
+static void *got_arg;
+static uintptr_t got_seq;
+static int got_f;
+
+static void first_f(void *arg, uintptr_t seq, int64_t delay) {
+    (void)delay;
+    got_f = 1, got_arg = arg, got_seq = seq;
+}
+
+static void second_f(void *arg, uintptr_t seq, int64_t delay) {
+    (void)delay;
+    got_f = 2, got_arg = arg, got_seq = seq;
+}
+
+TEST(passes_modtimer_each_part_counts, 20) {
+    int a, b;
+    int64_t until;
+    begin();
+    for (int part = 0; part < 5; part++) {
+        gt_timer *t = gt_timer_new(s, first_f, &a, NULL);
+        int64_t now = gt_nanotime(s);
+        CHECK_EQ(gt_modtimer(t, now + 5000000, 0, first_f, &a, 7), 0);
+        CHECK_EQ(gt_modtimer(t, now + 6000000, 0, first_f, &a, 7), 1); /* nothing but the time */
+        CHECK_EQ(gt_modtimer(t, now + 4000000, part == 3 ? 9000000 : 0, part == 0 ? second_f : first_f, part == 1 ? &b : &a,
+                             part == 2 ? 8 : 7), 1);
+        got_f = 0;
+        gt_check_timers(p, now + 3999999, NULL, &until);
+        CHECK_EQ(got_f, 0);
+        CHECK_EQ(gt_check_timers(p, now + 4000000, NULL, &until), 1);
+        CHECK_EQ(got_f, part == 0 ? 2 : 1);
+        CHECK_PTR_EQ(got_arg, part == 1 ? &b : &a);
+        CHECK_EQ(got_seq, part == 2 ? 8 : 7);
+        CHECK_EQ(gt_timer_when(t), part == 3 ? now + 13000000 : 0); /* it has a period by now, or not */
+        CHECK_EQ(gt_timer_free(t), part == 3);
+    }
+    end();
+}
+
+/* A timer that is due in this pass is re-armed, by a callback, to another time that is due too: for the next pass. */
+static gt_timer *other;
+static int64_t to_time;
+
+static void rearm_other(void *arg, uintptr_t seq, int64_t delay) {
+    (void)arg, (void)seq, (void)delay;
+    CHECK_EQ(gt_resettimer(other, to_time, 0), 1);
+}
+
+TEST(passes_due_timer_rearmed_waits, 20) {
+    int64_t until;
+    begin();
+    for (int later = 0; later < 2; later++) {
+        gt_timer *t = gt_timer_new(s, rearm_other, NULL, NULL);
+        other = gt_timer_new(s, second_f, NULL, NULL);
+        int64_t now = gt_nanotime(s) + 5000000;
+        to_time = later ? now + 300 : now + 50;
+        CHECK_EQ(gt_addtimer(t, now, 0), 0);
+        CHECK_EQ(gt_addtimer(other, now + 200, 0), 0);
+        got_f = 0;
+        CHECK_EQ(gt_check_timers(p, now + 1000, NULL, &until), 1);
+        CHECK_EQ(got_f, 0);
+        CHECK_LE(until, now + 1000);
+        CHECK_NE(until, 0);
+        CHECK_EQ(gt_check_timers(p, now + 1000, NULL, &until), 1);
+        CHECK_EQ(got_f, 2);
+        CHECK_EQ(gt_timer_free(t), 0);
+        CHECK_EQ(gt_timer_free(other), 0);
+    }
+    end();
+}
