@@ -129,13 +129,9 @@ fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
     }
 }
 
-/// Goes on with the scan under way, as far as one hold allows.
-pub(super) fn help_scan<S: Procs>(h: &mut Held<'_, S>) {
-    scan_step(h);
-}
-
-/// Looks at the next entries. False: that was the end, or somebody else came to it.
-fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
+/// Goes on with the scan under way, as far as one hold allows. False: it is at its end, or
+/// there is none.
+pub(super) fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
     let Some(mut i) = h.scan else { return false };
     for _ in 0..STEP {
         if i >= h.heap.len() {

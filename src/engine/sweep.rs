@@ -6,7 +6,7 @@
 //! sweeps, and whoever unlocks the P sweeps first. While a scan of adjusttimers is under
 //! way they go on with that instead: it takes dead ones off too.
 
-use super::adjust::{finish_dead, finish_scan, help_scan};
+use super::adjust::{finish_dead, finish_scan, scan_step};
 use super::heap::Entry;
 use super::timer::State;
 use super::timers::{Held, Timers};
@@ -42,7 +42,7 @@ pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
     if h.scan.is_some() {
-        help_scan(h);
+        scan_step(h);
         return 0; // see adjusttimers, which takes dead ones off too
     }
     let mut swept = 0;

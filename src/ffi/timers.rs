@@ -44,8 +44,7 @@ const _: () = {
 /// Checks the numbers of an arming.
 #[inline(always)]
 pub(super) fn arm(when: i64, period: i64, add: bool) -> Result<Arm> {
-    // when <= 0 || period < 0, in one branch.
-    if when.wrapping_sub(1) | when | period < 0 {
+    if when <= 0 || period < 0 {
         Err(Error::Inval)
     } else {
         Ok(Arm {
