@@ -955,7 +955,7 @@ int gt_check_others(gt_sched *s, gt_p *self_p, int64_t now, int64_t *rnow, int64
 int gt_adjusttimers(gt_p *p, int64_t now, int force);
 
 /**
- * Go's cleantimers: repairs stale timers at the head of the heap, at most 64; none while a scan
+ * Go's cleantimers: repairs stale timers at the head of the heap, at most 64; fewer while a scan
  * of gt_adjusttimers or of a pass is under way, which repairs them too.
  *
  * Threads: any. Callback: yes.

@@ -52,11 +52,8 @@ const CLEAN: usize = 64;
 /// Repairs stale timers at the head, so that adding and deleting much does not fill the
 /// heap with dead ones.
 pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
-    if h.scan.is_some() {
-        return; // see adjusttimers
-    }
     for _ in 0..CLEAN {
-        if h.heap.len() == 0 {
+        if !may_move(h, 0) || h.heap.len() == 0 {
             return;
         }
         let Entry { t, .. } = h.heap.get(0);
@@ -90,19 +87,23 @@ const AHEAD: usize = 16;
 ///
 /// Go scans in one hold of the lock: 25 ms for a million timers. Here the lock is let go
 /// after each 64 entries, and whoever takes it finds a heap in order and a scan under way.
-/// From the first position to the last, it has looked at those before `Inner::scan`. So
-/// until it is at the end nobody may move an entry from behind that to before it: insertions
-/// only move entries back, but what takes one off or moves one on (a pass, cleantimers, a
-/// sweep) waits for the end, or helps to get there.
+/// From the first position to the last, it has looked at those before `Inner::scan`. Others
+/// go on meanwhile, as long as nothing that it has not looked at comes from behind that
+/// position to before it: an insertion only moves entries back; for the rest see `may_move`.
 pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool) {
-    finish_scan(h);
-    let earliest = h.tm.modified_earliest().min(h.folded);
-    if !force && (earliest > now || earliest == NONE) {
+    // The scan under way has perhaps passed by what was modified since it began.
+    if is_owed(h, now, force) && h.scan.is_some() {
+        scan_to_end(h);
+    }
+    if !is_owed(h, now, force) {
         return;
     }
-    h.begin_scan();
-    h.s.block().add(Counter::Scans, 1);
-    finish_scan(h);
+    // Has another one begun meanwhile? It began after we came, and does for us.
+    if h.scan.is_none() {
+        h.begin_scan();
+        h.s.block().add(Counter::Scans, 1);
+    }
+    scan_to_end(h);
     if h.s.verifying() {
         let broken = verify_timer_heap(h);
         if let Some((rule, t)) = broken {
@@ -111,16 +112,14 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
     }
 }
 
-/// If a scan is under way, goes on with it to its end, whoever began it. The P's lock is
-/// let go meanwhile.
-#[inline(always)]
-pub(crate) fn finish_scan<S: Procs>(h: &mut Held<'_, S>) {
-    // Others may end one and begin the next while we wait.
-    while h.scan.is_some() {
-        scan_to_end(h);
-    }
+/// Is a timer due that a scan has to give its place?
+fn is_owed<S: Procs>(h: &Held<'_, S>, now: i64, force: bool) -> bool {
+    let earliest = h.tm.modified_earliest().min(h.folded);
+    force || earliest <= now && earliest != NONE
 }
 
+/// Goes on with the scan under way to its end, which others may get to first; not with one
+/// that begins after it. The P's lock is let go meanwhile.
 #[cold]
 fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
     let this = h.scans;
@@ -129,9 +128,40 @@ fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
     }
 }
 
+/// So much of a scan's work one call of `may_move` does.
+const MAY_MOVE: usize = if cfg!(gt_model) { 1 } else { 32 };
+
+/// May the entry of position i be taken off, or moved to a later place? Then the last entry
+/// takes its place, or its children move up. If a scan is under way, it looks at these first,
+/// where they would get from behind its position to before it. False: not yet, there was too
+/// much to do for one hold of the lock.
+#[inline(always)]
+pub(super) fn may_move<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
+    h.scan.is_none() || may_move_in_a_scan(h, i)
+}
+
+#[cold]
+fn may_move_in_a_scan<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
+    for _ in 0..=MAY_MOVE {
+        let (len, line) = (h.heap.len(), h.scan.unwrap_or(0));
+        if i >= len || line >= len {
+            return true;
+        }
+        let last = len - 1;
+        if last > i && adjust_at(h, last) != Seen::Stays {
+            continue;
+        }
+        match h.heap.crossing(i, line) {
+            Some(p) if p > i && adjust_at(h, p) != Seen::Stays => (),
+            _ => return true,
+        }
+    }
+    false
+}
+
 /// Goes on with the scan under way, as far as one hold allows. False: it is at its end, or
 /// there is none.
-pub(super) fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
+fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
     let Some(mut i) = h.scan else { return false };
     for _ in 0..STEP {
         if i >= h.heap.len() {

@@ -407,31 +407,7 @@ impl Heap {
                 break;
             }
             self.prefetch_children(first);
-            let mut least = first;
-            let mut w = self.at(first).when;
-            if first + 4 <= end {
-                // All four: two pairs, then the winners, with no branch that is hard to guess.
-                let (w1, w2, w3) = (
-                    self.at(first + 1).when,
-                    self.at(first + 2).when,
-                    self.at(first + 3).when,
-                );
-                let a = if w1 < w { (w1, first + 1) } else { (w, first) };
-                let b = if w3 < w2 {
-                    (w3, first + 3)
-                } else {
-                    (w2, first + 2)
-                };
-                (w, least) = if b.0 < a.0 { b } else { a };
-            } else {
-                for c in first + 1..end {
-                    let cw = self.at(c).when;
-                    if cw < w {
-                        w = cw;
-                        least = c;
-                    }
-                }
-            }
+            let (w, least) = self.least(first, end);
             if w >= e.when {
                 break;
             }
@@ -440,6 +416,53 @@ impl Heap {
             slot = least;
         }
         self.put(slot, e);
+    }
+
+    /// The earliest of the siblings from slot `first` on, which ends at `end` or after four; of
+    /// equal ones the first. Its key and slot.
+    #[inline(always)]
+    fn least(&self, first: usize, end: usize) -> (i64, usize) {
+        let mut w = self.at(first).when;
+        if first + 4 <= end {
+            // All four: two pairs, then the winners, with no branch that is hard to guess.
+            let (w1, w2, w3) = (
+                self.at(first + 1).when,
+                self.at(first + 2).when,
+                self.at(first + 3).when,
+            );
+            let a = if w1 < w { (w1, first + 1) } else { (w, first) };
+            let b = if w3 < w2 {
+                (w3, first + 3)
+            } else {
+                (w2, first + 2)
+            };
+            return if b.0 < a.0 { b } else { a };
+        }
+        let mut least = first;
+        for c in first + 1..end {
+            let cw = self.at(c).when;
+            if cw < w {
+                w = cw;
+                least = c;
+            }
+        }
+        (w, least)
+    }
+
+    /// Where what moves up when position i is taken off, or gets a later key, crosses from
+    /// `line` or behind it to before it; None: nothing does. The last entry does not count:
+    /// it may be the one that goes to i.
+    pub(crate) fn crossing(&self, i: usize, line: usize) -> Option<usize> {
+        let (line, end) = (ROOT + line, ROOT + self.len.saturating_sub(1));
+        let mut slot = ROOT + i;
+        while slot < line {
+            let first = child(slot);
+            if first >= end {
+                return None;
+            }
+            slot = self.least(first, end).1;
+        }
+        Some(slot - ROOT)
     }
 
     /// The sixteen grandchildren lie on four lines; fetch them while the children are compared.

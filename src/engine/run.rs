@@ -1,7 +1,7 @@
 //! `runtimer`, `unlockAndRunTimer` and `checkTimers` of runtime/time.go: taking due
 //! timers off the heap and calling them with no lock held.
 
-use super::adjust::{adjusttimers, finish_scan, repair_head};
+use super::adjust::{adjusttimers, may_move, repair_head};
 use super::heap::Entry;
 use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
@@ -155,7 +155,10 @@ impl<'a, S: Procs> Pass<'a, S> {
         loop {
             let s = self.s;
             let h = self.h();
-            finish_scan(h);
+            if !may_move(h, 0) {
+                h.let_others_in();
+                continue;
+            }
             if h.heap.len() == 0 {
                 return Step::Empty;
             }

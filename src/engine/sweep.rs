@@ -3,10 +3,9 @@
 //!
 //! A P never carries more than 1/4 + 1/64 of its heap (and a constant) in dead entries,
 //! even if its owner never looks: whoever stops a timer beyond 1/4 tries the lock and
-//! sweeps, and whoever unlocks the P sweeps first. While a scan of adjusttimers is under
-//! way they go on with that instead: it takes dead ones off too.
+//! sweeps, and whoever unlocks the P sweeps first.
 
-use super::adjust::{finish_dead, finish_scan, scan_step};
+use super::adjust::{finish_dead, may_move};
 use super::heap::Entry;
 use super::timer::State;
 use super::timers::{Held, Timers};
@@ -20,14 +19,20 @@ pub(crate) const CONST: u32 = if cfg!(gt_model) { 1 } else { 16 };
 /// Dead entries at the end of the array that one insertion takes off at most.
 const TAIL: usize = 4;
 
+/// What can be told without the timer's lock. A Locked one is perhaps being stopped, and
+/// counted already: if it were passed over, and who stops it finds the P locked, nobody would
+/// sweep.
+fn is_perhaps_dead<S: Procs>(h: &Held<'_, S>, i: usize) -> bool {
+    let Entry { t, .. } = h.heap.get(i);
+    matches!(t.state(), State::Modified | State::Locked)
+}
+
 /// If the timer of this entry is dead, takes the entry off. True if it was.
 pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
-    let Entry { t, .. } = h.heap.get(i);
-    // A Locked one is perhaps being stopped, and counted already. If it were passed over, and
-    // who stops it finds the P locked, nobody would sweep.
-    if !matches!(t.state(), State::Modified | State::Locked) {
+    if !is_perhaps_dead(h, i) {
         return false;
     }
+    let Entry { t, .. } = h.heap.get(i);
     let l = t.lock(h.s.host());
     if l.state == State::Modified && l.when == 0 {
         h.heap.remove(i);
@@ -41,10 +46,6 @@ pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// Looks at 64 slots, going down from where the last sweep ended. Returns how many
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
-    if h.scan.is_some() {
-        scan_step(h);
-        return 0; // see adjusttimers, which takes dead ones off too
-    }
     let mut swept = 0;
     for _ in 0..STEP {
         let len = h.heap.total();
@@ -55,6 +56,14 @@ pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
             h.cursor = len;
         }
         let i = h.cursor - 1;
+        if h.scan.is_some() && is_perhaps_dead(h, i) {
+            if !may_move(h, i) {
+                break;
+            }
+            if i >= h.heap.total() {
+                continue; // it was the scan that took some off
+            }
+        }
         if drop_if_dead(h, i) {
             // Another entry stands at i now; it is looked at next.
             swept += 1;
@@ -66,6 +75,12 @@ pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
         h.s.block().add(Counter::Sweeps, swept as u64);
     }
     swept
+}
+
+/// So many sweeps look at each of so many entries, and take it off, and do what a scan under
+/// way wants done first.
+pub(super) fn rounds(total: usize) -> usize {
+    total * 4 / STEP + 2
 }
 
 /// Before an insertion: dead entries at the very end of the array cost nothing to take
@@ -92,9 +107,8 @@ pub(crate) fn sweep_over_bound<S: Procs>(s: &S, tm: &Timers) {
 pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
     let mut swept = 0;
     let mut h = tm.lock(s);
-    finish_scan(&mut h);
     h.cursor = h.heap.total();
-    let mut holds = h.heap.total() * 2 / STEP + 2;
+    let mut holds = rounds(h.heap.total());
     loop {
         swept += sweep(&mut h);
         holds -= 1;
@@ -103,7 +117,6 @@ pub(crate) fn trim<S: Procs>(s: &S, tm: &Timers) -> usize {
         }
         drop(h);
         h = tm.lock(s);
-        finish_scan(&mut h);
         if h.cursor == 0 {
             break;
         }

@@ -584,8 +584,7 @@ impl<S: Procs> Held<'_, S> {
     #[cold]
     #[inline(never)]
     fn sweep_and_unlock(&mut self) {
-        // So many sweeps look at each place once.
-        for _ in 0..self.heap.total() / sweep::STEP + 2 {
+        for _ in 0..sweep::rounds(self.heap.total()) {
             if self.tm.owes_sweep() {
                 sweep::sweep(self);
             }

@@ -170,7 +170,7 @@ pub unsafe extern "C" fn gt_adjusttimers(p: *mut gt_p, now: i64, force: c_int) -
     })
 }
 
-/// Go's cleantimers: repairs stale timers at the head of the heap, at most 64; none while a scan
+/// Go's cleantimers: repairs stale timers at the head of the heap, at most 64; fewer while a scan
 /// of gt_adjusttimers or of a pass is under way, which repairs them too.
 ///
 /// Threads: any. Callback: yes.

@@ -102,7 +102,75 @@ fn model_adjust_takes_a_dead_one_off() {
     model_bounded(1, setup, [adjust], |mini, _| all_there(mini, 10, 1));
 }
 
-/// The second scan is begun while the pass waits to help with the first.
+/// The pass takes the head off. Its child goes up, which the scan has looked at, and a modified
+/// one that it has not come to takes the place of that.
+#[test]
+fn model_adjust_against_a_child_that_moves_up() {
+    let setup = || {
+        let mini = Mini::new(7, false);
+        let whens = [10, 20, 100, 100, 100, 30, 100];
+        for (i, when) in whens.into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        mini.arm(5, 25).unwrap();
+        mini
+    };
+    let check_at_12 = |mini: &Mini| {
+        Op::Check(0, 12).run(mini);
+        0
+    };
+    model_bounded(1, setup, [check_at_12, adjust], |mini, _| {
+        all_there(mini, 7, 0);
+    });
+}
+
+/// While another's scan is under way a pass goes on: it need not wait for its end.
+#[test]
+fn model_pass_goes_on_in_a_scan() {
+    let setup = || {
+        let mini = Mini::new(5, false);
+        for (i, when) in [10, 20, 30, 100, 120].into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        mini.p().lock(&*mini).begin_scan();
+        mini
+    };
+    let check_at_25 = |mini: &Mini| {
+        Op::Check(0, 25).run(mini);
+        mini.calls()
+    };
+    model_bounded(1, setup, [check_at_25], |mini, [calls]| {
+        assert_eq!(calls, 2);
+        assert!(mini.p().lock(mini).scan.is_some());
+        end(mini, vec![Out::Armed(false); 5], false);
+    });
+}
+
+/// The scan under way has passed by the timer that is modified now: the pass that begins then
+/// does not rely on it.
+#[test]
+fn model_pass_behind_a_scan() {
+    let setup = || {
+        let mini = Mini::new(4, false);
+        for (i, when) in [30, 100, 100, 100].into_iter().enumerate() {
+            mini.arm(i, when).unwrap();
+        }
+        mini
+    };
+    let modify_and_check = |mini: &Mini| {
+        Op::Mod(1, 20).run(mini);
+        Op::Check(0, 25).run(mini);
+        assert_eq!(mini.calls(), 1);
+        0
+    };
+    model_bounded(2, setup, [adjust, modify_and_check], |mini, _| {
+        let mut outs = vec![Out::Armed(false); 4];
+        outs.push(Out::Armed(true));
+        end(mini, outs, false);
+    });
+}
+
+/// A second scan is begun while the pass waits for the end of the first.
 #[test]
 fn model_pass_against_two_scans() {
     let setup = || {
