@@ -90,20 +90,22 @@ const AHEAD: usize = 16;
 /// From the first position to the last, it has looked at those before `Inner::scan`. Others
 /// go on meanwhile, as long as nothing that it has not looked at comes from behind that
 /// position to before it: an insertion only moves entries back; for the rest see `may_move`.
+/// Who wants to scan meanwhile waits, and finds perhaps that there is no need any more.
 pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool) {
-    // The scan under way has perhaps passed by what was modified since it began.
-    if is_owed(h, now, force) && h.scan.is_some() {
-        scan_to_end(h);
-    }
     if !is_owed(h, now, force) {
         return;
     }
-    // Has another one begun meanwhile? It began after we came, and does for us.
-    if h.scan.is_none() {
+    h.lock_scans();
+    // Another's has perhaps done it meanwhile. One that had begun before we came may have
+    // passed by what was modified since.
+    if is_owed(h, now, force) {
         h.begin_scan();
         h.s.block().add(Counter::Scans, 1);
+        while scan_step(h) {
+            h.let_others_in();
+        }
     }
-    scan_to_end(h);
+    h.unlock_scans();
     if h.s.verifying() {
         let broken = verify_timer_heap(h);
         if let Some((rule, t)) = broken {
@@ -116,16 +118,6 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
 fn is_owed<S: Procs>(h: &Held<'_, S>, now: i64, force: bool) -> bool {
     let earliest = h.tm.modified_earliest().min(h.folded);
     force || earliest <= now && earliest != NONE
-}
-
-/// Goes on with the scan under way to its end, which others may get to first; not with one
-/// that begins after it. The P's lock is let go meanwhile.
-#[cold]
-fn scan_to_end<S: Procs>(h: &mut Held<'_, S>) {
-    let this = h.scans;
-    while h.scans == this && scan_step(h) {
-        h.let_others_in();
-    }
 }
 
 /// So much of a scan's work one call of `may_move` does.

@@ -49,6 +49,8 @@ pub(crate) struct Timers {
     inner: Guarded<Inner>,
     published: Line<Published>,
     rearm: Line<Rearm>,
+    /// Held by who scans, while `lock` is let go. Taken before that.
+    scans: RawLock,
     /// The P's index. Never changes.
     pub(crate) index: u32,
 }
@@ -62,8 +64,6 @@ pub(crate) struct Inner {
     pub(crate) cursor: usize,
     /// A scan of adjusttimers is under way: the position that it looks at next.
     pub(crate) scan: Option<usize>,
-    /// Scans begun.
-    pub(crate) scans: u64,
     /// What `timer_modified_earliest` was before the scan under way, or the earliest time
     /// that the last one has left where it was, for the next pass; NONE: nothing.
     pub(crate) folded: i64,
@@ -127,7 +127,6 @@ impl Timers {
                 dead: true,
                 cursor: 0,
                 scan: None,
-                scans: 0,
                 folded: NONE,
                 left: NONE,
                 runs: std::ptr::null_mut(),
@@ -146,6 +145,7 @@ impl Timers {
                 pass_now: AtomicI64::new(i64::MIN),
                 pass_seq: AtomicU32::new(1),
             }),
+            scans: RawLock::new(rank::SCANS),
             index,
         }
     }
@@ -182,15 +182,19 @@ impl Timers {
         })
     }
 
-    /// For fork only: takes the lock with no guard.
+    /// For fork only: takes the locks with no guard.
     pub(crate) fn fork_lock(&self) {
+        self.scans.lock();
         self.lock.lock();
-        rank::leave(rank::TIMERS); // fork takes those of all Ps
+        // Fork takes those of all Ps.
+        rank::leave(rank::SCANS);
+        rank::leave(rank::TIMERS);
     }
 
     /// For fork only.
     pub(crate) fn fork_unlock(&self) {
         self.lock.unlock();
+        self.scans.unlock();
     }
 
     #[inline(always)]
@@ -433,10 +437,32 @@ impl<S: Procs> Held<'_, S> {
         self.heap.len() == 0 || self.heap.get(0).t.state() == State::Waiting
     }
 
+    /// Waits until nobody else scans. The P's lock is let go meanwhile.
+    pub(crate) fn lock_scans(&mut self) {
+        if !self.tm.scans.try_lock_late() {
+            self.without_lock(|tm| tm.scans.lock());
+        }
+    }
+
+    /// Who waits gets it before we may want it again.
+    pub(crate) fn unlock_scans(&mut self) {
+        if self.tm.scans.is_waited_for() {
+            self.without_lock(|tm| tm.scans.unlock_to_next());
+        } else {
+            self.tm.scans.unlock();
+        }
+    }
+
+    fn without_lock(&mut self, f: impl FnOnce(&Timers)) {
+        self.publish();
+        self.tm.lock.unlock_as(self.rank);
+        f(self.tm);
+        self.tm.lock.lock_as(self.rank);
+    }
+
     /// A scan of adjusttimers begins.
     pub(crate) fn begin_scan(&mut self) {
         self.scan = Some(0);
-        self.scans += 1;
         let folded = self.tm.fold_modified_earliest();
         self.folded = self.folded.min(folded);
         self.left = NONE;

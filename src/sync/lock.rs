@@ -12,6 +12,7 @@
 //! | `CHAN` | a part of the channels | a channel timer: its value, its time, who receives |
 //! | `BUBBLE` | a sched's bubble | which of its threads are blocked |
 //! | `FD` | a P's fd, and the runtime's poller | what the timerfd is set to |
+//! | `SCANS` | the scans of a P | who scans its heap |
 //! | `TIMERS` | a P's timers lock | its heap |
 //! | `TIMERS2` | the second P's, in adopt only, by address | its heap |
 //! | `TIMER` | a timer's status lock | the timer's fields |
@@ -37,12 +38,13 @@ pub(crate) mod rank {
     pub(crate) const CHAN: u8 = 5;
     pub(crate) const BUBBLE: u8 = 6;
     pub(crate) const FD: u8 = 7;
-    pub(crate) const TIMERS: u8 = 8;
-    pub(crate) const TIMERS2: u8 = 9;
-    pub(crate) const TIMER: u8 = 10;
-    pub(crate) const SLAB: u8 = 11;
+    pub(crate) const SCANS: u8 = 8;
+    pub(crate) const TIMERS: u8 = 9;
+    pub(crate) const TIMERS2: u8 = 10;
+    pub(crate) const TIMER: u8 = 11;
+    pub(crate) const SLAB: u8 = 12;
     #[cfg(feature = "checked")]
-    pub(crate) const CHUNKS: u8 = 12;
+    pub(crate) const CHUNKS: u8 = 13;
 
     #[cfg(all(debug_assertions, not(gt_model)))]
     thread_local! {
@@ -60,8 +62,17 @@ pub(crate) mod rank {
                     "lock order: rank {r} taken with {:#b} held",
                     h.get()
                 );
-                h.set(h.get() | 1 << r);
             });
+        }
+        enter_late(r);
+    }
+
+    /// The same for one that was taken without waiting, which is allowed in any order.
+    #[inline(always)]
+    pub(crate) fn enter_late(r: u8) {
+        #[cfg(all(debug_assertions, not(gt_model)))]
+        {
+            let _ = HELD.try_with(|h| h.set(h.get() | 1 << r));
         }
         let _ = r;
     }
@@ -196,6 +207,15 @@ mod futex {
             ok
         }
 
+        /// try_lock with a later lock held.
+        pub(crate) fn try_lock_late(&self) -> bool {
+            let ok = self.take();
+            if ok {
+                rank::enter_late(self.rank);
+            }
+            ok
+        }
+
         #[cold]
         fn lock_slow(&self) {
             for i in 0..SPINS {
@@ -243,9 +263,18 @@ mod futex {
             waited
         }
 
-        /// Lets it go and takes it again; who waits for it gets it first, if he wakes up in
-        /// reasonable time.
-        pub(crate) fn give_way(&self, r: u8) {
+        /// Does anybody wait? Only who has it may ask.
+        pub(crate) fn is_waited_for(&self) -> bool {
+            self.word.load(Ordering::Relaxed) == WAITED
+        }
+
+        /// Lets it go; who waits for it gets it, if he wakes up in reasonable time, before this
+        /// returns.
+        pub(crate) fn unlock_to_next(&self) {
+            self.unlock_to_next_as(self.rank);
+        }
+
+        fn unlock_to_next_as(&self, r: u8) {
             if self.unlock_and_wake(r) {
                 for _ in 0..PATIENCE {
                     if self.word.load(Ordering::Relaxed) != FREE {
@@ -254,6 +283,11 @@ mod futex {
                     os_yield();
                 }
             }
+        }
+
+        /// Lets it go and takes it again; who waits for it gets it first.
+        pub(crate) fn give_way(&self, r: u8) {
+            self.unlock_to_next_as(r);
             self.lock_as(r);
         }
     }
@@ -450,12 +484,24 @@ mod checked {
             }
         }
 
+        pub(crate) fn try_lock_late(&self) -> bool {
+            self.try_lock()
+        }
+
         pub(crate) fn unlock(&self) {
             let g = self.guard.borrow_mut().take();
             drop(g);
         }
 
         pub(crate) fn unlock_as(&self, _r: u8) {
+            self.unlock();
+        }
+
+        pub(crate) fn is_waited_for(&self) -> bool {
+            false
+        }
+
+        pub(crate) fn unlock_to_next(&self) {
             self.unlock();
         }
 
