@@ -5,7 +5,7 @@ BENCH_DIR    := $(B)/bench
 BENCH_VENV   := $(BENCH_DIR)/venv
 BENCH_CORE   := bench/core/common.c bench/core/vclock.c
 BENCH_HEADERS := $(sort $(wildcard bench/core/*.h))
-BENCH_OWN    := $(addprefix $(BENCH_DIR)/own/,floor gotimer runtime waits hold lines)
+BENCH_OWN    := $(addprefix $(BENCH_DIR)/own/,floor gotimer runtime waits hold lines scans)
 BENCH_RUN     = python3 -B bench/driver/run.py --programs $(BENCH_DIR)
 BENCH_FULL   := bench/results/full.json
 BENCH_CC      = $(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude
@@ -106,7 +106,10 @@ bench-lines: $(BENCH_DIR)/own/lines ## count the cache lines that each operation
 	@mkdir -p bench/results
 	@python3 -B bench/driver/lines.py $< | tee bench/results/lines.md
 
-.PHONY: bench-plots bench-lines
+bench-scans: $(BENCH_DIR)/own/scans ## several threads that check one P, each with a timer that only a scan finds
+	@for n in 10000 100000 1000000; do $< $$n || exit 1; done
+
+.PHONY: bench-plots bench-lines bench-scans
 bench-plots: bench-setup
 	@! test -x $(BENCH_VENV)/bin/python3 || $(BENCH_VENV)/bin/python3 -B bench/driver/plots.py $(BENCH_FULL) bench/results
 
