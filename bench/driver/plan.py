@@ -24,6 +24,8 @@ POINTS = [
 ]
 ONCE = [("hold", LARGE, 1), ("pause", LARGE, 1)]  # they repeat inside
 GROWTH = [(w, 10**k, 1) for w in ("W1", "W3") for k in range(2, 8)]
+# The largest is for ourselves and the floor alone, where memory allows: it takes bytes for each timer.
+LARGEST, LARGEST_BYTES = ("W1", 10**8, 1), 110
 THREADS = sorted({1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, CPUS} & set(range(1, CPUS + 1)))
 SCALING = [(w, SMALL, t) for w in ("W5", "W6") for t in THREADS]
 
