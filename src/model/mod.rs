@@ -40,11 +40,20 @@ mod loom_run {
     use super::Mini;
     use std::sync::Arc;
 
-    /// Runs `f` in all interleavings with at most so many preemptions. `fenced`: sc_fence
-    /// stands for something (src/sync/mod.rs). GT_PREEMPTIONS: so many more.
-    pub(super) fn explore(preemptions: usize, fenced: bool, f: impl Fn() + Send + Sync + 'static) {
+    /// Runs `f`, which has so many threads, in all interleavings with at most so many
+    /// preemptions. `fenced`: sc_fence stands for something (src/sync/mod.rs).
+    /// GT_PREEMPTIONS: so many more, where that ends within hours: with two threads.
+    pub(super) fn explore(
+        threads: usize,
+        preemptions: usize,
+        fenced: bool,
+        f: impl Fn() + Send + Sync + 'static,
+    ) {
         crate::sync::FENCES.set(fenced);
-        let more = std::env::var("GT_PREEMPTIONS").map_or(0, |n| n.parse().unwrap());
+        let more = match threads {
+            ..=2 => std::env::var("GT_PREEMPTIONS").map_or(0, |n| n.parse().unwrap()),
+            _ => 0,
+        };
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(preemptions + more);
         builder.max_branches = 10_000;
@@ -58,7 +67,7 @@ mod loom_run {
         threads: [fn(&Mini) -> i64; N],
         end: fn(&Mini, [i64; N]),
     ) {
-        explore(preemptions, fenced, move || {
+        explore(N, preemptions, fenced, move || {
             let mini = setup();
             let handles = threads.map(|f| {
                 let mini = mini.clone();

@@ -16,7 +16,7 @@ unsafe impl Sync for Counted {}
 
 /// So many threads take the lock so often each.
 fn take_turns(preemptions: usize, threads: u32, times: u32, f: fn(&FutexLock) -> bool) {
-    explore(preemptions, false, move || {
+    explore(threads as usize, preemptions, false, move || {
         let c = Arc::new(Counted {
             lock: FutexLock::new(rank::SLAB),
             n: Guarded::new(0),

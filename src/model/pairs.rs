@@ -36,7 +36,7 @@ pub(super) fn side_by_side(preemptions: usize, ops: &'static [Op], from: &[Begin
         let noted = begin == EARLIER || begin == TWO;
         let modified = noted && count(Op::scans) > 0 && count(Op::modifies) > 0;
         let swept = count(Op::stops) > 1;
-        explore(preemptions, modified || swept, move || {
+        explore(ops.len(), preemptions, modified || swept, move || {
             // The fast path leaves arguments with a drop function to the other one.
             let fast = ops.iter().any(|o| matches!(o, Op::FreeFast(_)));
             let with_drop = !fast && ops.iter().any(|o| o.frees());
