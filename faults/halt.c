@@ -152,8 +152,9 @@ static void send(struct worker *k, const struct probe *p)
     futex_wake(&k->wanted);
 }
 
-/* Is the thread asleep over a lock? 1: in futex(), 0: not, -1: the kernel does not tell. */
-static int in_futex(int tid)
+/* Is the thread asleep over a lock? 1: in futex(), or in a sleep of a spin lock; 0: not; -1: the
+ * kernel does not tell. */
+static int asleep(int tid)
 {
     char path[64], text[32] = "";
     FILE *f;
@@ -167,7 +168,9 @@ static int in_futex(int tid)
     fclose(f);
     if (!ok)
         return -1;
-    return text[0] >= '0' && text[0] <= '9' && atol(text) == SYS_futex;
+    if (text[0] < '0' || text[0] > '9')
+        return 0;
+    return atol(text) == SYS_futex || atol(text) == SYS_clock_nanosleep;
 }
 
 /* ---- the controller ---- */
@@ -178,7 +181,7 @@ struct row {
 
 static int waits(struct worker *k)
 {
-    return !idle(k) && (k->probe->section == S_TIMER || in_futex(k->tid) != 0);
+    return !idle(k) && (k->probe->section == S_TIMER || asleep(k->tid) != 0);
 }
 
 static void before_probe(uint64_t *rng)
