@@ -52,8 +52,9 @@ const CLEAN: usize = 64;
 /// Repairs stale timers at the head, so that adding and deleting much does not fill the
 /// heap with dead ones.
 pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
+    let mut moves = MOVES;
     for _ in 0..CLEAN {
-        if !may_move(h, 0) || h.heap.len() == 0 {
+        if !may_move(h, 0, &mut moves) || h.heap.len() == 0 {
             return;
         }
         let Entry { t, .. } = h.heap.get(0);
@@ -101,7 +102,7 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
     if is_owed(h, now, force) {
         h.begin_scan();
         h.s.block().add(Counter::Scans, 1);
-        while scan_step(h) {
+        while scan_step(h, STEP) {
             h.let_others_in();
         }
     }
@@ -120,42 +121,44 @@ fn is_owed<S: Procs>(h: &Held<'_, S>, now: i64, force: bool) -> bool {
     force || earliest <= now && earliest != NONE
 }
 
-/// So much of a scan's work one call of `may_move` does.
-const MAY_MOVE: usize = if cfg!(gt_model) { 1 } else { 32 };
+/// So many entries `may_move` moves in one hold of the lock.
+pub(super) const MOVES: usize = if cfg!(gt_model) { 1 } else { 32 };
 
 /// May the entry of position i be taken off, or moved to a later place? Then the last entry
-/// takes its place, or its children move up. If a scan is under way, it looks at these first,
-/// where they would get from behind its position to before it. False: not yet, there was too
-/// much to do for one hold of the lock.
+/// takes its place, or its children move up. If a scan is under way, one of these may get from
+/// behind its position to before it; if its timer has an earlier time than its key, it is moved
+/// to its place first. `moves`: how many more of them may be moved in this hold. False: not yet,
+/// there were too many.
 #[inline(always)]
-pub(super) fn may_move<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
-    h.scan.is_none() || may_move_in_a_scan(h, i)
+pub(super) fn may_move<S: Procs>(h: &mut Held<'_, S>, i: usize, moves: &mut usize) -> bool {
+    h.scan.is_none() || may_move_in_a_scan(h, i, moves)
 }
 
 #[cold]
-fn may_move_in_a_scan<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
-    for _ in 0..=MAY_MOVE {
+fn may_move_in_a_scan<S: Procs>(h: &mut Held<'_, S>, i: usize, moves: &mut usize) -> bool {
+    loop {
         let (len, line) = (h.heap.len(), h.scan.unwrap_or(0));
         if i >= len || line >= len {
             return true;
         }
         let last = len - 1;
-        if last > i && adjust_at(h, last) != Seen::Stays {
-            continue;
+        if last <= i || adjust_at(h, last, Which::Earlier) == Seen::Stays {
+            match h.heap.crossing(i, line) {
+                Some(p) if p > i && adjust_at(h, p, Which::Earlier) != Seen::Stays => (),
+                _ => return true,
+            }
         }
-        match h.heap.crossing(i, line) {
-            Some(p) if p > i && adjust_at(h, p) != Seen::Stays => (),
-            _ => return true,
+        if *moves == 0 {
+            return false;
         }
+        *moves -= 1;
     }
-    false
 }
 
-/// Goes on with the scan under way, as far as one hold allows. False: it is at its end, or
-/// there is none.
-fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
+/// Goes on with the scan under way, by so many looks. False: it is at its end, or there is none.
+pub(super) fn scan_step<S: Procs>(h: &mut Held<'_, S>, looks: usize) -> bool {
     let Some(mut i) = h.scan else { return false };
-    for _ in 0..STEP {
+    for _ in 0..looks {
         if i >= h.heap.len() {
             h.end_scan();
             return false;
@@ -163,8 +166,15 @@ fn scan_step<S: Procs>(h: &mut Held<'_, S>) -> bool {
         if i + AHEAD < h.heap.len() {
             h.heap.prefetch(i + AHEAD);
         }
-        if adjust_at(h, i) != Seen::Again {
-            i += 1;
+        // Others may re-arm and stop timers as fast as we move and take off their entries. None
+        // of that needs a scan: so it does no more of it than there can have been at its beginning.
+        let which = match h.repairs {
+            0 => Which::Earlier,
+            _ => Which::All,
+        };
+        match adjust_at(h, i, which) {
+            Seen::Again => h.repairs -= 1,
+            _ => i += 1,
         }
     }
     h.scan = Some(i);
@@ -182,8 +192,16 @@ enum Seen {
     Again,
 }
 
+/// Which stale entries are given their place.
+#[derive(PartialEq)]
+enum Which {
+    All,
+    /// Those with an earlier time than their key, which only a scan finds.
+    Earlier,
+}
+
 /// Gives the entry of a position its place.
-fn adjust_at<S: Procs>(h: &mut Held<'_, S>, i: usize) -> Seen {
+fn adjust_at<S: Procs>(h: &mut Held<'_, S>, i: usize, which: Which) -> Seen {
     let Entry { when: key, t } = h.heap.get(i);
     // Without the lock: a modification that is not seen here lowers
     // timer_modified_earliest after we cleared it.
@@ -194,6 +212,10 @@ fn adjust_at<S: Procs>(h: &mut Held<'_, S>, i: usize) -> Seen {
     match l.state {
         State::Waiting => {
             l.unlock(State::Waiting);
+            Seen::Stays
+        }
+        State::Modified if which == Which::Earlier && (l.when == 0 || l.due() > key) => {
+            l.put_back();
             Seen::Stays
         }
         State::Modified if l.when == 0 => {
@@ -231,7 +253,7 @@ fn adjust_at<S: Procs>(h: &mut Held<'_, S>, i: usize) -> Seen {
 /// that moves anything, nothing else is done this time.
 fn take_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) {
     let last = h.heap.len() - 1;
-    if i < last && adjust_at(h, last) != Seen::Stays {
+    if i < last && adjust_at(h, last, Which::All) != Seen::Stays {
         return;
     }
     drop_if_dead(h, i);

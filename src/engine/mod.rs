@@ -12,6 +12,8 @@ mod lifetime;
 mod modtimer;
 mod movetimers;
 mod run;
+#[cfg(all(test, not(gt_model)))]
+mod scan_test;
 mod slab;
 mod sweep;
 mod timer;

@@ -1,7 +1,7 @@
 //! `runtimer`, `unlockAndRunTimer` and `checkTimers` of runtime/time.go: taking due
 //! timers off the heap and calling them with no lock held.
 
-use super::adjust::{adjusttimers, may_move, repair_head};
+use super::adjust::{MOVES, adjusttimers, may_move, repair_head};
 use super::heap::Entry;
 use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
@@ -151,12 +151,13 @@ impl<'a, S: Procs> Pass<'a, S> {
     /// is due. The P's lock is held before and after, not while the callback runs.
     #[inline]
     fn runtimer(&mut self, now: i64) -> Step {
-        let mut repaired = 0;
+        let (mut repaired, mut moves) = (0, MOVES);
         loop {
             let s = self.s;
             let h = self.h();
-            if !may_move(h, 0) {
+            if !may_move(h, 0, &mut moves) {
                 h.let_others_in();
+                moves = MOVES;
                 continue;
             }
             if h.heap.len() == 0 {
@@ -174,6 +175,7 @@ impl<'a, S: Procs> Pass<'a, S> {
                     repaired += 1;
                     if repaired % REPAIRS == 0 {
                         h.let_others_in();
+                        moves = MOVES;
                     }
                 }
                 State::Waiting if when > now || when == MAX_WHEN => {

@@ -5,7 +5,7 @@
 //! even if its owner never looks: whoever stops a timer beyond 1/4 tries the lock and
 //! sweeps, and whoever unlocks the P sweeps first.
 
-use super::adjust::{finish_dead, may_move};
+use super::adjust::{MOVES, finish_dead, may_move};
 use super::heap::Entry;
 use super::timer::State;
 use super::timers::{Held, Timers};
@@ -46,7 +46,7 @@ pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// Looks at 64 slots, going down from where the last sweep ended. Returns how many
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
-    let mut swept = 0;
+    let (mut swept, mut moves) = (0, MOVES);
     for _ in 0..STEP {
         let len = h.heap.total();
         if len == 0 {
@@ -57,7 +57,7 @@ pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
         }
         let i = h.cursor - 1;
         if h.scan.is_some() && is_perhaps_dead(h, i) {
-            if !may_move(h, i) {
+            if !may_move(h, i, &mut moves) {
                 break;
             }
             if i >= h.heap.total() {

@@ -121,8 +121,8 @@ unsafe impl Sync for Timer {}
 unsafe impl Send for Timer {}
 
 impl Timer {
-    /// A timer outside any slab, for the models.
-    #[cfg(gt_model)]
+    /// A timer outside any slab, for the models and tests.
+    #[cfg(any(gt_model, test))]
     pub(crate) fn new() -> Self {
         Timer {
             status: AtomicU32::new(State::Removed as u32),

@@ -64,11 +64,13 @@ pub(crate) struct Inner {
     pub(crate) cursor: usize,
     /// A scan of adjusttimers is under way: the position that it looks at next.
     pub(crate) scan: Option<usize>,
+    /// So many entries more it moves to a later place, or takes off.
+    pub(super) repairs: usize,
     /// What `timer_modified_earliest` was before the scan under way, or the earliest time
     /// that the last one has left where it was, for the next pass; NONE: nothing.
     pub(crate) folded: i64,
     /// What the scan under way leaves.
-    left: i64,
+    pub(super) left: i64,
     /// Callbacks that were taken from this P and have not ended.
     pub(crate) runs: *mut Run,
     /// Passes under way.
@@ -127,6 +129,7 @@ impl Timers {
                 dead: true,
                 cursor: 0,
                 scan: None,
+                repairs: 0,
                 folded: NONE,
                 left: NONE,
                 runs: std::ptr::null_mut(),
@@ -463,6 +466,7 @@ impl<S: Procs> Held<'_, S> {
     /// A scan of adjusttimers begins.
     pub(crate) fn begin_scan(&mut self) {
         self.scan = Some(0);
+        self.repairs = self.heap.total();
         let folded = self.tm.fold_modified_earliest();
         self.folded = self.folded.min(folded);
         self.left = NONE;
