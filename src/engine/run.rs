@@ -169,7 +169,14 @@ impl<'a, S: Procs> Pass<'a, S> {
                 return Step::NotYet;
             }
             let l = t.lock(s.host());
+            // Others may re-arm timers to later times as fast as we repair them. What is not
+            // due by any of its times can wait for a later pass.
+            let may_wait = when > now && (l.when == 0 || l.due() > now);
             match l.state {
+                State::Modified if may_wait && repaired > h.heap.len() => {
+                    l.put_back();
+                    return Step::NotYet;
+                }
                 State::Modified => {
                     repair_head(h, t, l);
                     repaired += 1;

@@ -134,9 +134,9 @@ unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
 }
 
 impl World {
-    fn new(n: usize) -> Self {
+    fn new(n: usize, hooks: Hooks) -> Self {
         let w = World {
-            host: Host::new(Hooks::default()),
+            host: Host::new(hooks),
             ps: [Timers::new(0), Timers::new(1)],
             block: Block::new(0, false, false),
             timers: (0..n).map(|_| Timer::new()).collect(),
@@ -327,7 +327,7 @@ impl World {
 }
 
 fn play(n: usize, ops: &[Op]) -> Result<(), String> {
-    let w = World::new(n);
+    let w = World::new(n, Hooks::default());
     w.begin();
     let mut result = Ok(());
     for (i, op) in ops.iter().enumerate() {
@@ -376,7 +376,7 @@ fn a_scan_in_steps_misses_nothing() {
 
 /// A World with so many timers; all that was armed in it comes, and the books are right.
 fn with_world(n: usize, test: impl FnOnce(&World)) {
-    let w = World::new(n);
+    let w = World::new(n, Hooks::default());
     w.begin();
     test(&w);
     w.end().unwrap();
@@ -420,4 +420,55 @@ fn a_sweep_in_a_scan_moves_little() {
         assert!(most > 0, "there was nothing to move");
         assert!(most <= MOVES + 1, "{most} were moved");
     });
+}
+
+/// For `a_pass_comes_to_its_end`: the World, while others are to re-arm all its timers each time
+/// when one is locked; and how often they have.
+struct Hasty {
+    world: Cell<*const World>,
+    times: Cell<usize>,
+}
+
+unsafe extern "C" fn all_later(ctx: *mut c_void) {
+    // SAFETY: a Hasty, which outlives the World.
+    let hasty = unsafe { &*ctx.cast::<Hasty>() };
+    // SAFETY: null or the World, which has this hook.
+    if let Some(w) = unsafe { hasty.world.replace(std::ptr::null()).as_ref() } {
+        w.apply(&Op::Shift(1, w.timers.len() - 1, 1));
+        hasty.times.set(hasty.times.get() + 1);
+        if hasty.times.get() < 10 * w.timers.len() {
+            hasty.world.set(w);
+        }
+    }
+}
+
+/// The same for a pass that repairs stale heads.
+#[test]
+fn a_pass_comes_to_its_end() {
+    const N: usize = 100;
+    let hasty = Hasty {
+        world: Cell::new(std::ptr::null()),
+        times: Cell::new(0),
+    };
+    let w = World::new(
+        N,
+        Hooks {
+            ctx: std::ptr::from_ref(&hasty).cast_mut().cast(),
+            acquirem: Some(all_later),
+            ..Hooks::default()
+        },
+    );
+    w.begin();
+    w.apply(&Op::Shift(1, N - 1, 1));
+    w.arm(0, 1010, 0);
+    hasty.world.set(&w);
+    w.apply(&Op::Check(20));
+    hasty.world.set(std::ptr::null());
+    assert_eq!(w.calls.get(), 1);
+    let times = hasty.times.get();
+    assert!(times <= 4 * N, "it repaired heads {times} times");
+    w.end().unwrap();
+    for tm in &w.ps {
+        tm.release_heap(&w.host);
+    }
 }
