@@ -225,7 +225,7 @@ def build(kind, log):
 
 def test(m, kind, programs, name, log):
     """Runs one test. 'fails', 'passes', or 'hangs'."""
-    more = dict(GT_SEED="1", GT_SCHEDULES="100000", GT_SCHEDULE_DIR=os.path.dirname(log))
+    more = dict(GT_SEED="1", GOTIMER_SEED="2", GT_SCHEDULES="100000", GT_SCHEDULE_DIR=os.path.dirname(log))
     ran = False
     for program in programs:
         if kind == "c":

@@ -44,17 +44,17 @@ enum Op {
 
 fn plain() -> impl Strategy<Value = Op> {
     let timer = || 0usize..128;
-    let some = || 1usize..24;
+    let some = || 1usize..60;
     prop_oneof![
         6 => (timer(), -20i64..120).prop_map(|(i, d)| Op::Arm(i, d)),
         1 => (timer(), -20i64..120).prop_map(|(i, d)| Op::Tick(i, d)),
-        3 => (timer(), some(), -60i64..60).prop_map(|(i, n, d)| Op::Shift(i, n, d)),
+        4 => (timer(), some(), -100i64..40).prop_map(|(i, n, d)| Op::Shift(i, n, d)),
         2 => timer().prop_map(Op::Del),
         2 => (timer(), some()).prop_map(|(i, n)| Op::DelMany(i, n)),
         1 => timer().prop_map(Op::Slack),
         8 => (1usize..12).prop_map(Op::Scan),
-        1 => Just(Op::Clean),
-        1 => Just(Op::Sweep),
+        2 => Just(Op::Clean),
+        3 => Just(Op::Sweep),
         1 => Just(Op::Trim),
     ]
 }
@@ -62,7 +62,7 @@ fn plain() -> impl Strategy<Value = Op> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => plain(),
-        4 => (0i64..30).prop_map(Op::Check),
+        5 => (0i64..12).prop_map(Op::Check),
         1 => (0i64..30).prop_map(Op::Runtimer),
         1 => Just(Op::Adopt),
         4 => ((0usize..128), plain()).prop_map(|(i, op)| Op::Act(i, Box::new(op))),
@@ -162,7 +162,7 @@ impl World {
             let f: Func = called;
             let arg = std::ptr::from_ref(a).cast_mut().cast();
             self.t(i).init(&self.host, f, arg, 0);
-            self.arm(i, 1000 + 100 + 7 * i as i64 % 61, 0);
+            self.arm(i, 1000 + 37 * (i as i64 + 1) % 401, 0);
         }
     }
 
