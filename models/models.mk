@@ -28,6 +28,8 @@ orderings: ## write the tables of docs/orderings.md
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py table
 
-cargo-mutants: ## changes of the engine that a program makes up, against the tests of one thread (FILES="heap run", JOBS=2; long)
+cargo-mutants: $(B)/ctests ## changes of the engine that a program makes up (FILES="heap run", MUTANTS=part of a name, JOBS=2; an hour)
 	$(need_cargo)
-	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" JOBS="$(JOBS)" MAKEFLAGS= sh models/cargo-mutants.sh
+	$(need_python_mutants)
+	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" MUTANTS="$(MUTANTS)" JOBS="$(JOBS)" CASES="$(CASES)" \
+		MAKEFLAGS= $(PYTHON3) models/cargo-mutants.py

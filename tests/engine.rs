@@ -101,9 +101,13 @@ fn op_with(
     p: BoxedStrategy<PSel>,
     act: BoxedStrategy<Vec<Op>>,
 ) -> BoxedStrategy<Op> {
+    let rarely = || proptest::bool::weighted(0.1);
     let how = prop_oneof![
         3 => Just(How::Add),
         3 => Just(How::Reset),
+        4 => (rarely(), rarely(), rarely()).prop_map(|(other_f, fresh, other_period)| {
+            How::Again { other_f, fresh, other_period }
+        }),
         6 => (any::<bool>(), any::<bool>(), act)
             .prop_map(|(f, fresh, act)| How::Mod { f, fresh, act }),
     ];
@@ -249,7 +253,7 @@ fn engine_does_as_the_model() {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 20_000,
+        max_shrink_iters: from_env("GOTIMER_SHRINK").map_or(20_000, |n| n as u32),
         max_shrink_time: 60_000,
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()
