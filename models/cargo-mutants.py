@@ -109,7 +109,7 @@ class Tree:
     def __init__(self, n):
         self.at = os.path.join(OUT, f"tree-{n}")
         self.env = dict(os.environ, GOTIMER_SEED="1", GOTIMER_SHRINK="0", PROPTEST_MAX_SHRINK_ITERS="0")
-        self.env.update(RUST_BACKTRACE="0", MAKEFLAGS="")
+        self.env.update(RUST_BACKTRACE="0", MAKEFLAGS="", GT_TEST_SLOW="8")
         for part in ("src", "tests", "include", "docs"):
             shutil.rmtree(os.path.join(self.at, part), ignore_errors=True)
             shutil.copytree(os.path.join(ROOT, part), os.path.join(self.at, part))
