@@ -40,8 +40,8 @@ ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab
 # The files with tests of their own in src/.
 WITH_TESTS = ("heap", "slab", "counters")
 # C tests that take longer are left out: most of them play threads against each other.
-QUICK = 0.4  # seconds
-SLOW = ("heap_large_", "ploop_random_", "gotest_multi_wakeup_ticker", "gotest_zero_timer_")
+QUICK = 0.5  # seconds
+SLOW = ("ploop_random_", "gotest_multi_wakeup_ticker")
 PROFILE = """
 [profile.mutants]
 inherits = "dev"
@@ -103,6 +103,15 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
 
 
+RUNNING = set()  # the tests' process groups
+
+
+def end(*_):
+    for pid in RUNNING.copy():
+        os.killpg(pid, signal.SIGKILL)
+    os._exit(1)
+
+
 class Tree:
     """A copy of the sources, in which one change at a time is made and tested."""
 
@@ -124,7 +133,8 @@ class Tree:
         self.programs = {}
         # The C tests find the library by their own place.
         self.c = os.path.join(self.at, "c")
-        os.makedirs(os.path.join(self.c, "lib"), exist_ok=True)
+        shutil.rmtree(self.c, ignore_errors=True)
+        os.makedirs(os.path.join(self.c, "lib"))
         shutil.copy(os.path.join(B, "ctests"), self.c)
         self.c_tests = []
 
@@ -156,6 +166,7 @@ class Tree:
         p = subprocess.Popen(args, cwd=self.at, env=dict(self.env, **env), stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
                              preexec_fn=limit_memory)
+        RUNNING.add(p.pid)
         over = []
         timer = threading.Timer(seconds, lambda: (over.append(1), os.killpg(p.pid, signal.SIGKILL)))
         timer.start()
@@ -168,6 +179,7 @@ class Tree:
                 break
         p.stdout.close()
         status = p.wait()
+        RUNNING.discard(p.pid)
         timer.cancel()
         if over:
             return "hangs"
@@ -230,6 +242,8 @@ def read_survivors():
 
 def main():
     files = (os.environ.get("FILES") or ALL).split()
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
     install()
     todo = mutants(files, os.environ.get("MUTANTS") or "")
     if not todo:
