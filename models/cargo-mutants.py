@@ -2,7 +2,7 @@
 """Small wrong changes of the engine that cargo-mutants makes up: each must make a test fail.
 
 `make mutants` has those that a person chose, most of which need two threads to be wrong. Called by
-make. FILES: what to change; MUTANTS: only those with this in their names; CASES: sequences of the
+make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to change; MUTANTS: only those with this in their names; CASES: sequences of the
 property test; JOBS: at a time; CARGO, CC and B (the build directory) are make's.
 
 cargo-mutants only lists the changes; they are applied here, to a copy that is built without
@@ -36,6 +36,8 @@ CASES = os.environ.get("CASES") or "2000"
 OUT = os.path.join(B, "cargo-mutants")
 TOOL = os.path.join(B, "tools", "bin", "cargo-mutants")
 SURVIVORS = os.path.join(HERE, "survivors.txt")
+FIGURES = os.path.join(OUT, "figures.json")
+PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab verify"
 # The files with tests of their own in src/.
 WITH_TESTS = ("heap", "slab", "counters")
@@ -190,7 +192,7 @@ class Tree:
         if not self.build(unit):
             return "does not build"
         engine = self.programs[True]
-        stages = [("property test", [engine], 20, "50"), ("property test, long", [engine], 60, CASES)]
+        stages = [("property test", [engine], 10, "50"), ("property test, long", [engine], 60, CASES)]
         if unit:
             stages.insert(0, ("unit test", [self.programs[False]], 30, ""))
         for what, args, seconds, cases in stages:
@@ -220,6 +222,8 @@ class Tree:
         return quick
 
     def test_c(self):
+        if not self.c_tests:
+            return None
         built = self.cargo("rustc", "--lib", "--crate-type", "cdylib")
         if built is None:
             return "does not build"
@@ -227,8 +231,6 @@ class Tree:
             for f in m.get("filenames") or []:
                 if f.endswith("libgotimer.so"):
                     shutil.copy(f, os.path.join(self.c, "lib", "libgotimer.so.0"))
-        if not self.c_tests:
-            return None
         # They wait more than they work.
         args = [os.path.join(self.c, "ctests"), "--seed", "1", "--jobs", "8"]
         why = self.run(args + self.c_tests, 120)
@@ -238,6 +240,41 @@ class Tree:
 def read_survivors():
     with open(SURVIVORS, encoding="utf-8") as f:
         return collections.Counter(line.rstrip("\n") for line in f if line.strip() and line[0] not in " #")
+
+
+def keep_figures(files, results):
+    """For `table`: of each file that was run whole, how many changes did what."""
+    figures = {}
+    if os.path.exists(FIGURES):
+        with open(FIGURES, encoding="utf-8") as f:
+            figures = json.load(f)
+    for name in files:
+        mine = [why for m, why in results if m.file == f"src/engine/{name}.rs"]
+        rest = [mine.count("hangs"), mine.count("does not build"), mine.count(None)]
+        figures[name] = [len(mine), len(mine) - sum(rest), *rest]
+        print("cargo-mutants: {}.rs: {} changes, {} fail a test, {} hang, {} do not build, nothing notices {}"
+              .format(name, *figures[name]))
+    with open(FIGURES, "w", encoding="utf-8") as f:
+        json.dump(figures, f)
+
+
+def table():
+    """Puts the figures that there are into docs/proof.md; rows of other files stay."""
+    with open(FIGURES, encoding="utf-8") as f:
+        figures = json.load(f)
+    with open(PROOF, encoding="utf-8") as f:
+        text = f.read()
+    begin, end = "<!-- changes: begin -->\n", "<!-- changes: end -->\n"
+    before, _, rest = text.partition(begin)
+    old, _, after = rest.partition(end)
+    for row in old.splitlines():
+        cells = row.strip("| ").split(" | ")
+        if cells[0].endswith(".rs"):
+            figures.setdefault(cells[0][:-3], [int(c) for c in cells[1:]])
+    rows = ["| src/engine | changes | fail a test | hang | do not build | nothing notices |", "|---|---|---|---|---|---|"]
+    rows += [f"| {f}.rs | " + " | ".join(map(str, figures[f])) + " |" for f in sorted(figures)]
+    with open(PROOF, "w", encoding="utf-8") as f:
+        f.write(before + begin + "\n".join(rows) + "\n" + end + after)
 
 
 def main():
@@ -254,7 +291,7 @@ def main():
     why = trees[0].test(True)
     if why:
         fail(f"without any change: {why}")
-    quick = trees[0].quick_c_tests()
+    quick = [] if os.environ.get("C_TESTS") == "no" else trees[0].quick_c_tests()
     for t in trees:
         t.c_tests = quick
     print(f"cargo-mutants: {len(todo)} changes; {len(quick)} C tests are quick", flush=True)
@@ -287,9 +324,8 @@ def main():
     missed = collections.Counter(m.name for m, why in results if why is None)
     known = read_survivors()
     caught = sum(by.values()) - by["nothing"] - by["hangs"] - by["does not build"]
-    for f in files:
-        mine = [why for m, why in results if m.file == f"src/engine/{f}.rs"]
-        print(f"cargo-mutants: {f}.rs: {len(mine)} changes, {mine.count(None)} that nothing notices")
+    if not os.environ.get("MUTANTS"):
+        keep_figures(files, results)
     print(f"cargo-mutants: {len(results)} changes in {time.time() - begin:.0f} s: {caught} caught, {by['hangs']} that "
           f"hang, {by['does not build']} that do not build, {by['nothing']} that nothing notices")
     new = missed - known
@@ -305,4 +341,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    table() if sys.argv[1:] == ["table"] else main()

@@ -1,6 +1,6 @@
 # The models of src/model/: the engine's own code, run by loom and shuttle. See docs/orderings.md.
 
-.PHONY: model model-long model-replay mutants orderings cargo-mutants
+.PHONY: model model-long model-replay mutants orderings cargo-mutants cargo-mutants-table
 PYTHON3 ?= python3
 need_python_mutants = $(call need,$(PYTHON3),it applies the mutations,Debian: apt-get install python3)
 models_run = CARGO="$(CARGO)" TARGET="$(TARGET)" SCHEDULES="$(SCHEDULES)" MODELS="$(MODELS)" sh models/run.sh
@@ -33,3 +33,7 @@ cargo-mutants: $(B)/ctests ## changes of the engine that a program makes up (FIL
 	$(need_python_mutants)
 	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" MUTANTS="$(MUTANTS)" JOBS="$(JOBS)" CASES="$(CASES)" \
 		MAKEFLAGS= $(PYTHON3) models/cargo-mutants.py
+
+cargo-mutants-table: ## write the table of docs/proof.md from the last cargo-mutants of whole files
+	$(need_python_mutants)
+	@B="$(B)" $(PYTHON3) models/cargo-mutants.py table

@@ -17,7 +17,8 @@
 //! hooks for green threads, are left to the C tests.
 //!
 //! A failure prints the shortest sequence that was found, and the seed: GOTIMER_SEED=N
-//! repeats the run, GOTIMER_CASES=N makes it longer. That bugs are found is shown by `make
+//! repeats the run, GOTIMER_CASES=N makes it longer, GOTIMER_SHRINK=0 takes the first sequence
+//! that fails instead of looking for the shortest. That bugs are found is shown by `make
 //! fuzz-planted`, which plants some.
 
 #[path = "engine/world.rs"]
