@@ -451,3 +451,53 @@ fn heap_shrinks_bit_by_bit() {
     l.add(10);
     l.drain();
 }
+
+/// Who says where something crosses a line has looked at what moves.
+#[test]
+fn heap_knows_what_crosses_a_line() {
+    let all = timers();
+    let host = Host::new(Hooks::default());
+    // Equal keys too.
+    let build = |n: usize| {
+        let mut heap = Heap::new();
+        for (i, &t) in all[..n].iter().enumerate() {
+            assert!(heap.reserve(&host, 1).is_ok());
+            heap.doaddtimer((i as i64 * 7919) % 37 + 1, t);
+        }
+        heap
+    };
+    // Old positions of what stands before the line now and did not before.
+    let crossed = |was: &[TimerRef], heap: &Heap, line: usize| -> Vec<usize> {
+        let now = (0..line.min(heap.len())).map(|i| heap.get(i).t);
+        let old = now.filter_map(|t| was.iter().position(|&w| w == t));
+        old.filter(|&at| at >= line).collect()
+    };
+    let mut found = 0;
+    for n in [1, 2, 5, 6, 7, 8, 21, 22, 23, 40, 62] {
+        for line in 0..n + 2 {
+            for i in 0..line.min(n) {
+                let mut heap = build(n);
+                let was: Vec<_> = (0..n).map(|i| heap.get(i).t).collect();
+                let said: Vec<_> = heap.crossing(i, line).into_iter().collect();
+                heap.rekey(i, i64::MAX - 1);
+                let mut later = crossed(&was, &heap, line);
+                later.retain(|&at| at != n - 1); // the last one does not count
+                assert_eq!(said, later, "{i} of {n} gets a later key; line {line}");
+                found += later.len();
+                heap.release(&host);
+
+                let mut heap = build(n);
+                heap.dodeltimer(i);
+                let mut gone = crossed(&was, &heap, line);
+                gone.retain(|&at| at != n - 1);
+                let known = gone.iter().all(|at| said.contains(at));
+                assert!(
+                    known,
+                    "{i} of {n} is taken off, line {line}: {gone:?} crossed"
+                );
+                heap.release(&host);
+            }
+        }
+    }
+    assert!(found > 500, "{found}");
+}
