@@ -40,7 +40,7 @@ FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab verify"
 # The files with tests of their own in src/.
-WITH_TESTS = ("heap", "slab", "counters")
+WITH_TESTS = ("heap", "slab", "counters", "timer")
 # C tests that take longer are left out: most of them play threads against each other.
 QUICK = 0.5  # seconds
 SLOW = ("ploop_random_", "gotest_multi_wakeup_ticker")

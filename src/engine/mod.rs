@@ -15,6 +15,8 @@ mod run;
 mod slab;
 mod sweep;
 mod timer;
+#[cfg(all(test, not(gt_model)))]
+mod timer_test;
 mod timers;
 mod verify;
 
