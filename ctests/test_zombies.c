@@ -90,6 +90,56 @@ TEST(zombie_bound_stop_all, 60)
         }
 }
 
+/* The other ways to stop one: those that take the longer way through the library. */
+enum way { DEL_ID, DEL_SYNC, STOP, SHUTDOWN, FREE_ID, FREE_WITH_DROP, DEL_DETACHED, WAYS };
+
+static int stop_by(enum way way, gt_sched *s, gt_timer *t, uint64_t id)
+{
+    switch (way) {
+    case DEL_SYNC: return gt_deltimer_sync(t);
+    case STOP: return gt_timer_stop(t);
+    case SHUTDOWN: return gt_shutdown_timer(t);
+    case FREE_ID: return gt_timer_free_id(s, id);
+    case FREE_WITH_DROP: return gt_timer_free(t);
+    default: return gt_deltimer_id(s, id);
+    }
+}
+
+TEST(zombie_bound_each_way, 60)
+{
+    enum { FEW = 3000 };
+
+    for (int way = 0; way < WAYS; way++) {
+        int frees = way >= FREE_ID, drops = way == FREE_WITH_DROP;
+        gt_sched *s = virtual_sched();
+        gt_p *p = gt_p_new(s);
+        struct counter c = {0};
+        gt_timer *t[FEW];
+        uint64_t id[FEW];
+
+        for (int i = 0; i < FEW; i++) {
+            t[i] = gt_timer_new(s, count_run, &c, drops ? count_drop : NULL);
+            id[i] = gt_timer_id(t[i]);
+            CHECK_EQ(gt_addtimer_on(p, t[i], T0 + 1000 + i, 0), 0);
+            if (way == DEL_DETACHED)
+                CHECK_EQ(gt_timer_detach(t[i]), 0);
+        }
+        for (int i = 0; i < FEW; i++) {
+            CHECK_EQ(stop_by((enum way)way, s, t[i], id[i]), 1);
+            check_bound(p, 1);
+        }
+        CHECK_EQ(get_stats(s).pending, 0);
+        CHECK_GT(get_stats(s).sweeps, FEW / 2);
+        CHECK_EQ(gt_verify_timer_heap(p), 0);
+        for (int i = 0; i < FEW && !frees; i++)
+            CHECK_EQ(gt_timer_free(t[i]), 0);
+        CHECK_EQ(c.drops, drops ? FEW : 0);
+        check_conserved(s);
+        CHECK_EQ(gt_p_free(p), 0);
+        close_sched(s);
+    }
+}
+
 /* Arm and stop, over and over, beside timers that stay. */
 TEST(zombie_bound_arm_and_stop, 60)
 {

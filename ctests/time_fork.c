@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -134,6 +135,45 @@ TEST(fork_sleepers, 60)
     for (int i = 0; i < 4; i++)
         CHECK_EQ(waiter_join(&w[i]), 0);
     check_conserved(s);
+    close_sched(s);
+}
+
+/* Who has slept already is no sleeper any more, though his timer's node still says what it was for:
+ * nobody may look for him on his stack. */
+static void *sleeps(void *arg)
+{
+    CHECK_EQ(gt_sched_sleep(arg, 100), 0);
+    return NULL;
+}
+
+static void slept_in_child(void *arg)
+{
+    CHECK_EQ(gt_after_fork(), 0);
+    check_conserved(arg);
+    CHECK_EQ(get_stats(arg).timers, 0);
+    close_sched(arg);
+    child_is_done();
+}
+
+TEST(fork_after_a_sleep, 60)
+{
+    enum { STACK = 1 << 20 };
+    gt_sched *s = virtual_sched();
+    void *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_attr_t attr;
+    pthread_t th;
+
+    CHECK(stack != MAP_FAILED);
+    CHECK_EQ(pthread_attr_init(&attr), 0);
+    CHECK_EQ(pthread_attr_setstack(&attr, stack, STACK), 0);
+    CHECK_EQ(pthread_create(&th, &attr, sleeps, s), 0);
+    while (get_stats(s).pending == 0)
+        sleep_ms(1);
+    CHECK_EQ(gt_sched_advance(s, 100), 1);
+    thread_join(th);
+    CHECK_EQ(munmap(stack, STACK), 0);
+    if (threads_are_ours())
+        in_child(slept_in_child, s);
     close_sched(s);
 }
 

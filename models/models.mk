@@ -1,6 +1,6 @@
 # The models of src/model/: the engine's own code, run by loom and shuttle. See docs/orderings.md.
 
-.PHONY: model model-long model-replay mutants orderings cargo-mutants
+.PHONY: model model-long model-replay mutants orderings cargo-mutants cargo-mutants-table
 PYTHON3 ?= python3
 need_python_mutants = $(call need,$(PYTHON3),it applies the mutations,Debian: apt-get install python3)
 models_run = CARGO="$(CARGO)" TARGET="$(TARGET)" SCHEDULES="$(SCHEDULES)" MODELS="$(MODELS)" sh models/run.sh
@@ -28,6 +28,12 @@ orderings: ## write the tables of docs/orderings.md
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py table
 
-cargo-mutants: ## changes of the engine that a program makes up, against the tests of one thread (FILES="heap run", JOBS=2; long)
+cargo-mutants: $(B)/ctests ## changes of the engine that a program makes up (FILES="heap run", MUTANTS=part of a name, JOBS=2; an hour)
 	$(need_cargo)
-	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" JOBS="$(JOBS)" MAKEFLAGS= sh models/cargo-mutants.sh
+	$(need_python_mutants)
+	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" MUTANTS="$(MUTANTS)" JOBS="$(JOBS)" CASES="$(CASES)" \
+		MAKEFLAGS= $(PYTHON3) models/cargo-mutants.py
+
+cargo-mutants-table: ## write the table of docs/proof.md from the last cargo-mutants of whole files
+	$(need_python_mutants)
+	@B="$(B)" $(PYTHON3) models/cargo-mutants.py table

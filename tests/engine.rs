@@ -17,7 +17,8 @@
 //! hooks for green threads, are left to the C tests.
 //!
 //! A failure prints the shortest sequence that was found, and the seed: GOTIMER_SEED=N
-//! repeats the run, GOTIMER_CASES=N makes it longer. That bugs are found is shown by `make
+//! repeats the run, GOTIMER_CASES=N makes it longer, GOTIMER_SHRINK=0 takes the first sequence
+//! that fails instead of looking for the shortest. That bugs are found is shown by `make
 //! fuzz-planted`, which plants some.
 
 #[path = "engine/world.rs"]
@@ -101,9 +102,13 @@ fn op_with(
     p: BoxedStrategy<PSel>,
     act: BoxedStrategy<Vec<Op>>,
 ) -> BoxedStrategy<Op> {
+    let rarely = || proptest::bool::weighted(0.1);
     let how = prop_oneof![
         3 => Just(How::Add),
         3 => Just(How::Reset),
+        4 => (rarely(), rarely(), rarely()).prop_map(|(other_f, fresh, other_period)| {
+            How::Again { other_f, fresh, other_period }
+        }),
         6 => (any::<bool>(), any::<bool>(), act)
             .prop_map(|(f, fresh, act)| How::Mod { f, fresh, act }),
     ];
@@ -249,7 +254,7 @@ fn engine_does_as_the_model() {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 20_000,
+        max_shrink_iters: from_env("GOTIMER_SHRINK").map_or(20_000, |n| n as u32),
         max_shrink_time: 60_000,
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()

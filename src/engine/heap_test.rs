@@ -278,3 +278,226 @@ fn heap_does_as_a_sorted_vec() {
         Err(e) => panic!("replay: GOTIMER_SEED={seed}\n{e}"),
     }
 }
+
+/// A heap of entries that all stand for one timer, which nobody looks at.
+struct Large {
+    host: Host,
+    heap: Heap,
+    t: TimerRef,
+}
+
+const ENTRY: u64 = 16;
+const PAGES: u64 = 64 << 10;
+
+impl Large {
+    fn new() -> Self {
+        Large {
+            host: Host::new(Hooks::default()),
+            heap: Heap::new(),
+            t: timers()[0],
+        }
+    }
+
+    fn reserve(&mut self, n: usize) -> bool {
+        self.heap.reserve(&self.host, n).is_ok()
+    }
+
+    /// Adds so many, all over the place; says how often the array grew.
+    fn add(&mut self, n: usize) -> usize {
+        let mut grown = 0;
+        for i in 0..n {
+            let bytes = self.host.bytes();
+            assert!(self.reserve(1));
+            grown += usize::from(self.host.bytes() != bytes);
+            self.heap
+                .doaddtimer((i as i64 * 7919) % 100_003 + 1, self.t);
+        }
+        grown
+    }
+
+    /// Takes entries off until so many are left.
+    fn leave(&mut self, n: usize) {
+        while self.heap.len() > n {
+            self.heap.pop_last();
+        }
+    }
+
+    /// Takes all off; they come in order.
+    fn drain(mut self) {
+        let mut last = 0;
+        while self.heap.len() > 0 {
+            assert!(self.heap.get(0).when >= last);
+            last = self.heap.get(0).when;
+            self.heap.dodeltimer0();
+        }
+        self.heap.release(&self.host);
+        assert_eq!(self.host.bytes(), 0);
+    }
+}
+
+/// How much room is made: small heaps have small arrays, large ones whole pages of a region.
+#[test]
+fn heap_reserves_what_is_needed() {
+    for (n, bytes) in [
+        (1, 32 * ENTRY),
+        (29, 32 * ENTRY),
+        (30, 36 * ENTRY),
+        (2047, 2052 * ENTRY),
+        (2048, PAGES),
+        (4093, PAGES),
+        (4094, 2 * PAGES),
+        (8189, 2 * PAGES),
+    ] {
+        let mut l = Large::new();
+        assert!(l.reserve(0));
+        assert_eq!(l.host.bytes(), 0);
+        assert!(l.reserve(n));
+        assert_eq!(l.host.bytes(), bytes, "for {n}");
+        assert_eq!(l.add(n), 0, "for {n}");
+        l.drain();
+    }
+    let mut l = Large::new();
+    l.add(3000);
+    assert_eq!(l.host.bytes(), PAGES);
+    assert!(l.reserve(8189 - 3000), "to the last slot");
+    assert_eq!(l.host.bytes(), 2 * PAGES);
+    assert_eq!(l.add(8189 - 3000), 0);
+    l.drain();
+}
+
+/// It grows by a quarter or more, and by not much more.
+#[test]
+fn heap_grows_seldom() {
+    const N: usize = 150_000;
+    let mut l = Large::new();
+    assert!(l.add(2000) <= 7, "small ones double");
+    assert!(l.host.bytes() < PAGES);
+    assert!(l.add(N) <= 20);
+    let needed = (N as u64 + 2000) * ENTRY;
+    assert!(l.host.bytes() >= needed && l.host.bytes() < needed * 5 / 4 + 2 * PAGES);
+    assert_eq!(l.host.bytes() % PAGES, 0);
+    l.heap.release(&l.host);
+    assert_eq!(l.host.bytes(), 0);
+}
+
+/// More than there can be is refused, and changes nothing.
+#[test]
+fn heap_refuses_what_cannot_be() {
+    for entries in [0, 10, 5000] {
+        let mut l = Large::new();
+        l.add(entries);
+        let bytes = l.host.bytes();
+        assert!(!l.reserve(isize::MAX as usize / 32));
+        assert_eq!((l.host.bytes(), l.heap.len()), (bytes, entries));
+        if entries == 5000 {
+            assert!(!l.reserve((8 << 30) / 16), "its region has an end");
+        }
+        l.add(entries);
+        l.drain();
+    }
+}
+
+/// Memory goes back when not a quarter of it is used, 256 KiB in one go.
+#[test]
+fn heap_shrinks_bit_by_bit() {
+    // A small one.
+    let mut l = Large::new();
+    l.add(1000);
+    let slots = l.host.bytes() / ENTRY;
+    let enough = slots as usize / 4 - 29;
+    l.leave(enough);
+    assert!(!l.heap.shrink(&l.host));
+    assert_eq!(l.host.bytes(), slots * ENTRY);
+    l.leave(enough - 1);
+    assert!(!l.heap.shrink(&l.host));
+    let slots = (2 * (enough as u64 - 1) + 3).next_multiple_of(4);
+    assert_eq!(l.host.bytes(), slots * ENTRY);
+    l.drain();
+
+    // A large one.
+    let mut l = Large::new();
+    l.add(100_000);
+    let mut bytes = l.host.bytes();
+    let enough = (bytes / ENTRY) as usize / 4 - 29;
+    l.leave(enough);
+    assert!(!l.heap.shrink(&l.host));
+    assert_eq!(l.host.bytes(), bytes);
+    l.leave(10_000);
+    while l.heap.shrink(&l.host) {
+        bytes -= 256 << 10;
+        assert_eq!(l.host.bytes(), bytes);
+    }
+    let enough = 4 * (10_000 + 29) * ENTRY;
+    assert!(bytes <= enough && bytes + (256 << 10) > enough);
+    l.leave(1000);
+    while l.heap.shrink(&l.host) {
+        bytes -= 256 << 10;
+        assert_eq!(l.host.bytes(), bytes);
+    }
+    assert!(bytes > PAGES);
+    assert_eq!(
+        l.host.bytes(),
+        PAGES,
+        "what 2000 need; the last step is smaller"
+    );
+    // It can grow again.
+    l.add(30_000);
+    l.leave(1);
+    while l.heap.shrink(&l.host) {}
+    assert_eq!(l.host.bytes(), PAGES);
+    l.leave(0);
+    assert!(!l.heap.shrink(&l.host));
+    assert_eq!(l.host.bytes(), 0);
+    l.add(10);
+    l.drain();
+}
+
+/// Who says where something crosses a line has looked at what moves.
+#[test]
+fn heap_knows_what_crosses_a_line() {
+    let all = timers();
+    let host = Host::new(Hooks::default());
+    // Equal keys too.
+    let build = |n: usize| {
+        let mut heap = Heap::new();
+        for (i, &t) in all[..n].iter().enumerate() {
+            assert!(heap.reserve(&host, 1).is_ok());
+            heap.doaddtimer((i as i64 * 7919) % 37 + 1, t);
+        }
+        heap
+    };
+    // Old positions of what stands before the line now and did not before.
+    let crossed = |was: &[TimerRef], heap: &Heap, line: usize| -> Vec<usize> {
+        let now = (0..line.min(heap.len())).map(|i| heap.get(i).t);
+        let old = now.filter_map(|t| was.iter().position(|&w| w == t));
+        old.filter(|&at| at >= line).collect()
+    };
+    let mut found = 0;
+    for n in [1, 2, 5, 6, 7, 8, 21, 22, 23, 40, 62] {
+        for line in 0..n + 2 {
+            for i in 0..line.min(n) {
+                let mut heap = build(n);
+                let was: Vec<_> = (0..n).map(|i| heap.get(i).t).collect();
+                let said: Vec<_> = heap.crossing(i, line).into_iter().collect();
+                heap.rekey(i, i64::MAX - 1);
+                let mut later = crossed(&was, &heap, line);
+                later.retain(|&at| at != n - 1); // the last one does not count
+                assert_eq!(said, later, "{i} of {n} gets a later key; line {line}");
+                found += later.len();
+                heap.release(&host);
+
+                let mut heap = build(n);
+                heap.dodeltimer(i);
+                let mut gone = crossed(&was, &heap, line);
+                gone.retain(|&at| at != n - 1);
+                let known = gone.iter().all(|at| said.contains(at));
+                assert!(
+                    known,
+                    "{i} of {n} is taken off, line {line}: {gone:?} crossed"
+                );
+                heap.release(&host);
+            }
+        }
+    }
+    assert!(found > 500, "{found}");
+}

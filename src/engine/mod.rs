@@ -17,6 +17,8 @@ mod scan_test;
 mod slab;
 mod sweep;
 mod timer;
+#[cfg(all(test, not(gt_model)))]
+mod timer_test;
 mod timers;
 mod verify;
 

@@ -482,6 +482,15 @@ mod tests {
 
     unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
 
+    fn free(slab: &Slab, host: &Host, t: TimerRef) {
+        let mut l = t.lock(host);
+        l.set(FREED);
+        raise_generation(t);
+        l.unlock(super::super::State::Removed);
+        t.refs.store(0, Ordering::Relaxed);
+        slab.give_back(t, |_| ());
+    }
+
     #[test]
     fn a_slot_whose_generation_would_wrap_is_retired() {
         let host = Host::new(Hooks::default());
@@ -495,21 +504,13 @@ mod tests {
             };
             slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap()
         };
-        let free = |slab: &Slab, t: TimerRef| {
-            let mut l = t.lock(&host);
-            l.set(FREED);
-            raise_generation(t);
-            l.unlock(super::super::State::Removed);
-            t.refs.store(0, Ordering::Relaxed);
-            slab.give_back(t, |_| ());
-        };
         let t = new(&slab);
         let (chunk, slot) = locate(t);
-        free(&slab, t);
+        free(&slab, &host, t);
         assert_eq!(new(&slab), t, "a freed slot is used again");
         chunk.generations[slot].store(u32::MAX - 1, Ordering::Relaxed);
         let last = id(t);
-        free(&slab, t);
+        free(&slab, &host, t);
         assert_ne!(new(&slab), t, "the slot is retired");
         let (found, generation_asked) = slab.find(last).unwrap();
         assert_ne!(
@@ -518,6 +519,50 @@ mod tests {
             "its last id stays dead"
         );
         assert_eq!(slab.in_use(), 1);
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+        assert_eq!(host.bytes(), 0);
+    }
+
+    /// GT_ENOSPC, without the 256 GiB that it takes.
+    #[test]
+    fn a_full_slab_says_so() {
+        unsafe extern "C" fn drop(_: *mut c_void) {}
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let take = |drop: Option<DropFn>| {
+            let (f, arg, flags) = (nothing as Func, std::ptr::null_mut(), 0);
+            let new = New {
+                f,
+                arg,
+                drop,
+                flags,
+            };
+            slab.alloc(&host, std::ptr::null(), new, |_| ())
+        };
+        // The last chunk of all is half used.
+        let t = take(None).unwrap();
+        let left = SLOTS / 2;
+        slab.locked(|i| (i.chunks, i.used) = (1, SLOTS - left));
+        for _ in 0..left {
+            take(None).unwrap();
+        }
+        slab.locked(|i| i.chunks = (L1 * L2) as u32);
+        let bytes = host.bytes();
+        for drop in [None, Some(drop as DropFn)] {
+            assert_eq!(take(drop).err(), Some(Error::NoSpc));
+        }
+        assert_eq!(
+            slab.in_use(),
+            left as u64 + 1,
+            "who is refused is not counted"
+        );
+        assert_eq!(host.bytes(), bytes, "and leaves nothing behind");
+        // What was freed can be had.
+        free(&slab, &host, t);
+        assert_eq!(take(None), Ok(t));
+        assert_eq!(take(None).err(), Some(Error::NoSpc));
+        slab.locked(|i| i.chunks = 1);
         // SAFETY: nothing of it is used any more.
         unsafe { slab.destroy(&host) };
         assert_eq!(host.bytes(), 0);

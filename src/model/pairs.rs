@@ -26,9 +26,10 @@ fn allowed(ops: &[Op]) -> bool {
 
 /// Runs the operations side by side, from these beginnings.
 pub(super) fn side_by_side(preemptions: usize, ops: &'static [Op], from: &[Begin]) {
-    if !allowed(ops) {
-        return;
-    }
+    assert!(
+        allowed(ops),
+        "{ops:?}: somebody uses a handle that another one frees"
+    );
     for &begin in from {
         // Two rely on SeqCst accesses: who modifies a timer, and sees that an earlier time is
         // noted already; and who stops one timer too many while somebody has the P's lock.
@@ -92,22 +93,38 @@ pub(super) mod table {
 macro_rules! pairs {
     () => {};
     ($first:ident $($rest:ident)*) => {
-        mod $first {
-            use super::*;
-            pairs!(@with $first: $first $($rest)*);
-        }
+        pairs!(@with $first: $first $($rest)*);
         pairs!($($rest)*);
     };
     (@with $first:ident: $($second:ident)*) => {
-        $(#[test]
-        fn $second() {
-            let all = [REMOVED, ARMED, EARLIER, LATER, DEAD, TWO];
-            side_by_side(2, &[table::$first, table::$second], &all);
-        })*
+        mod $first {
+            use super::*;
+            $(#[test]
+            fn $second() {
+                let all = [REMOVED, ARMED, EARLIER, LATER, DEAD, TWO];
+                side_by_side(2, &[table::$first, table::$second], &all);
+            })*
+        }
     };
 }
 
 pairs! {
-    add earlier earlier_fast later another del del_another del_fast del_sync shutdown detach free free_fast slack look
+    add earlier earlier_fast later another del del_another del_fast del_sync shutdown slack look
     runtimer check check_early adjust clean trim adopt free_p ask ask_all poll
+}
+
+/// The same for those that end a handle: some with each other, and each with those that use none.
+macro_rules! frees {
+    ([$($first:ident: $($also:ident)*;)*] $by_id:tt) => {
+        $(frees!(@with $first: $($also)* $by_id);)*
+    };
+    (@with $first:ident: $($also:ident)* [$($by_id:ident)*]) => {
+        pairs!(@with $first: $($also)* $($by_id)*);
+    };
+}
+
+frees! {
+    [detach: detach free; free: free; free_fast: ;]
+    [add earlier later another del del_another shutdown slack look
+     runtimer check check_early adjust clean trim adopt free_p ask ask_all poll]
 }

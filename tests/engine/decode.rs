@@ -123,6 +123,11 @@ impl Bytes<'_> {
                 let how = match flags >> 3 & 7 {
                     0 | 1 => How::Add,
                     2 | 3 => How::Reset,
+                    h if flags & 0xc0 == 0xc0 => How::Again {
+                        other_f: h == 5,
+                        fresh: h == 6,
+                        other_period: h == 7,
+                    },
                     h => How::Mod {
                         f: h & 1 != 0,
                         fresh: h & 2 != 0,

@@ -38,6 +38,12 @@ pub(crate) enum How {
         fresh: bool,
         act: Vec<Op>,
     },
+    /// gt_modtimer with the f, arg, seq and period that the timer has, but for what is true here.
+    Again {
+        other_f: bool,
+        fresh: bool,
+        other_period: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

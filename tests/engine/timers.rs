@@ -98,6 +98,10 @@ impl World {
         let t = self.t(k);
         let by_id = by_id || !t.by_handle;
         let on = on.filter(|_| !by_id);
+        let period = match how {
+            How::Again { other_period, .. } if !other_period => t.period,
+            _ => period,
+        };
         let mut refusals = Vec::new();
         for (bad, e) in [
             (when <= 0 || period < 0, GT_EINVAL),
@@ -117,6 +121,10 @@ impl World {
                 let arg = if *fresh { self.new_arg() } else { t.arg };
                 (*f, arg, seq)
             }
+            How::Again { other_f, fresh, .. } => {
+                let arg = if *fresh { self.new_arg() } else { t.arg };
+                (t.f != *other_f, arg, t.seq)
+            }
             _ => (t.f, t.arg, t.seq),
         };
         let wakes = self.m().stats.wakes;
@@ -132,11 +140,9 @@ impl World {
                 (How::Reset, None) if by_id => gt_resettimer_id(s, id, when, period),
                 (How::Reset, None) => gt_resettimer(h, when, period),
                 (How::Reset, Some(p)) => gt_resettimer_on(p, h, when, period),
-                (How::Mod { .. }, None) if by_id => {
-                    gt_modtimer_id(s, id, when, period, func(f), a, seq)
-                }
-                (How::Mod { .. }, None) => gt_modtimer(h, when, period, func(f), a, seq),
-                (How::Mod { .. }, Some(p)) => gt_modtimer_on(p, h, when, period, func(f), a, seq),
+                (_, None) if by_id => gt_modtimer_id(s, id, when, period, func(f), a, seq),
+                (_, None) => gt_modtimer(h, when, period, func(f), a, seq),
+                (_, Some(p)) => gt_modtimer_on(p, h, when, period, func(f), a, seq),
             }
         };
         if !refusals.is_empty() {

@@ -1,0 +1,119 @@
+//! The status word of timer.rs on one thread: what stands in it while the timer is locked, and
+//! what a lock that a fork has cut off leaves.
+
+use super::slab::{New, Slab};
+use super::timer::{CHAN, DETACHED, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
+use crate::host::{Hooks, Host};
+use crate::sync::rank;
+use std::ffi::c_void;
+
+/// State, and state before Locked.
+const STATES: u32 = 0xf;
+
+unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
+
+/// Does this to a timer in each state that has nothing, everything or something else in its word.
+fn for_each(f: impl Fn(TimerRef, &Host, State)) {
+    let host = Host::new(Hooks::default());
+    let mut slab = Slab::new();
+    let new = New {
+        f: nothing,
+        arg: std::ptr::null_mut(),
+        drop: None,
+        flags: 0,
+    };
+    let t = slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap();
+    for state in [State::Removed, State::Waiting, State::Modified] {
+        for (flags, stamp, slack) in [
+            (0, 0, 1),
+            (SHUTDOWN | DETACHED | WATCHED, 0xffff, i64::MAX),
+            (HAS_DROP | CHAN, 5, 1 << 7),
+        ] {
+            let mut l = t.lock(&host);
+            l.clear(l.flags());
+            l.set(flags);
+            l.set_stamp(stamp);
+            l.set_slack(slack);
+            l.unlock(state);
+            f(t, &host, state);
+        }
+    }
+    // SAFETY: nothing of it is used any more.
+    unsafe { slab.destroy(&host) };
+}
+
+/// While it is locked the flags can be read as before; unlocked, the word is as before.
+fn check_locked(t: TimerRef, was: u32) {
+    assert_eq!(t.state(), State::Locked);
+    assert_eq!(t.state_for_scan(), State::Locked);
+    assert_eq!(t.flags() & !STATES, was & !STATES);
+    assert!(t.try_lock_heaped(0).is_none());
+    assert!(t.try_lock_removed(0).is_none());
+}
+
+#[test]
+fn a_locked_timer_keeps_its_flags() {
+    for_each(|t, host, state| {
+        let was = t.flags();
+        let l = t.lock(host);
+        assert_eq!((l.state, l.flags()), (state, was & !STATES));
+        check_locked(t, was);
+        l.put_back();
+        assert_eq!(t.flags(), was);
+        let quick = match state {
+            State::Removed => t.try_lock_removed(0),
+            _ => t.try_lock_heaped(0),
+        };
+        let l = quick.unwrap();
+        check_locked(t, was);
+        l.put_back();
+        assert_eq!(t.flags(), was);
+        assert_eq!(t.state_for_scan(), state);
+    });
+}
+
+/// The short paths leave what has any of these to the longer ones, and what is in the other
+/// state.
+#[test]
+fn a_short_path_asks_for_the_uncommon() {
+    for_each(|t, _, state| {
+        let was = t.flags();
+        for uncommon in [SHUTDOWN, HAS_DROP, CHAN | DETACHED, SHUTDOWN | HAS_DROP] {
+            let free = was & uncommon == 0;
+            let heaped = t.try_lock_heaped(uncommon).map(|l| l.put_back());
+            assert_eq!(heaped.is_some(), free && state != State::Removed);
+            let removed = t.try_lock_removed(uncommon).map(|l| l.put_back());
+            assert_eq!(removed.is_some(), free && state == State::Removed);
+            assert_eq!(t.flags(), was);
+        }
+    });
+}
+
+/// In a fork child, if a lost thread has it locked.
+#[test]
+fn a_lost_lock_is_released() {
+    for_each(|t, host, state| {
+        let was = t.flags();
+        assert!(!t.release_lost());
+        assert_eq!(t.flags(), was);
+        let entry = match state {
+            State::Removed => State::Removed,
+            _ => State::Modified, // somebody must look at it
+        };
+        for quick in [false, true] {
+            if !quick {
+                std::mem::forget(t.lock(host));
+            } else if state == State::Removed {
+                std::mem::forget(t.try_lock_removed(0).unwrap());
+            } else {
+                std::mem::forget(t.try_lock_heaped(0).unwrap());
+            }
+            rank::leave(rank::TIMER);
+            assert!(t.release_lost());
+            assert_eq!(t.flags(), was & !STATES | entry as u32);
+            let l = t.lock(host);
+            assert_eq!((l.state, l.flags()), (entry, was & !STATES));
+            l.unlock(state);
+        }
+    });
+}
