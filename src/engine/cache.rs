@@ -123,18 +123,16 @@ pub(crate) fn make<S: Procs>(s: &S, f: Func, arg: *mut c_void, flags: u32) -> Op
     Some(t)
 }
 
-/// Takes a timer back, among the thread's own nodes. False: nothing was done, since the short
-/// paths are closed. A P's lock is held, or the timer's; `block` is of quick_block.
+/// Takes a timer back, among the thread's own nodes. `block` is of quick_block, asked while the
+/// timer's lock was held or a P's; or before, if under the P's lock another timer was locked since
+/// that is not shut down: so whoever closes the sched has not come to that lock yet.
 #[inline(always)]
-pub(crate) fn take_back<S: Procs, X>(s: &S, block: &Block, pool: &Pool<X>, t: TimerRef) -> bool {
-    if !s.is_quick() {
-        return false;
-    }
+pub(crate) fn take_back<X>(block: &Block, pool: &Pool<X>, t: TimerRef) {
     let cache = &block.cache;
     t.refs.store(0, Ordering::Relaxed);
     cache.count(-1);
     if t.flags() & RETIRED == RETIRED {
-        return true;
+        return; // and is never used again
     }
     // SAFETY: ours; nothing is called while the reference lives.
     let l = unsafe { cache.lists() };
@@ -149,5 +147,4 @@ pub(crate) fn take_back<S: Procs, X>(s: &S, block: &Block, pool: &Pool<X>, t: Ti
     unsafe { *t.link() = TimerRef::link_to(l.first) };
     l.first = Some(t);
     l.n += 1;
-    true
 }

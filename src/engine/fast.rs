@@ -13,6 +13,7 @@ use super::timer::{
 };
 use super::timers::{Held, Timers};
 use super::{Block, Counter, Procs};
+use crate::sync::Ordering;
 use std::ffi::c_void;
 
 /// What keeps a timer from being armed here.
@@ -153,6 +154,22 @@ pub(crate) fn stop<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
 #[inline(always)]
 pub(crate) fn free<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
     stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP, FREED)
+}
+
+/// gt_timer_free of a timer in no heap, which no call uses. `None`: not such a case.
+#[inline(always)]
+pub(crate) fn free_removed<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
+    let block = s.quick_block()?;
+    let l = t.try_lock_removed(FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP)?;
+    // Acquire: see release_node.
+    if t.refs.load(Ordering::Acquire) != 1 || s.generation(t) >= u32::MAX - 1 {
+        l.put_back();
+        return None;
+    }
+    s.raise_generation(t);
+    s.give_back_to(block, t); // while it is locked: see cache::take_back
+    l.unlock(State::Removed, FREED);
+    Some(false)
 }
 
 #[inline(always)]

@@ -70,11 +70,15 @@ pub(super) fn free_locked<S: Procs>(s: &S, t: TimerRef, mut l: Locked<'_>) -> bo
     let boxed = take_box(&mut l);
     set_freed(s, t, &mut l);
     let in_heap = l.state != State::Removed;
-    // Acquire, and why 1 stays 1: see release_node. FREED and RETIRED are not in the status word yet.
-    let given = !in_heap
-        && t.refs.load(Ordering::Acquire) == 1
-        && s.generation(t) != u32::MAX
-        && s.quick_block().is_some_and(|b| s.give_back_quick(b, t));
+    // Acquire, and why 1 stays 1: see release_node. The status word does not say RETIRED yet.
+    let ours = !in_heap && t.refs.load(Ordering::Acquire) == 1 && !l.is_retired();
+    let given = match s.quick_block() {
+        Some(block) if ours => {
+            s.give_back_to(block, t);
+            true
+        }
+        _ => false,
+    };
     finish_stop(s, l, boxed);
     if !in_heap && !given {
         release_node(s, t);
@@ -127,9 +131,7 @@ pub(crate) fn stop_for_good<S: Procs>(s: &S, t: TimerRef) {
 /// Gives one reference to the node back.
 #[inline]
 pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
-    // If ours is the only one nobody can make another. Acquire and AcqRel: who returns the
-    // node sees all that the others did with it.
-    if t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if was_last(t) {
         s.give_back(t);
     }
 }
@@ -143,15 +145,19 @@ pub(crate) fn release_node_held<S: Procs>(s: &S, t: TimerRef) {
     }
 }
 
-/// The same for one to whom quick_block has given this block.
+/// The same for one with a block of quick_block: see cache::take_back.
 #[inline(always)]
 pub(super) fn release_node_quick<S: Procs>(s: &S, block: &Block, t: TimerRef) {
-    // As in release_node.
-    if (t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1)
-        && !s.give_back_quick(block, t)
-    {
-        s.give_back(t);
+    if was_last(t) {
+        s.give_back_to(block, t);
     }
+}
+
+#[inline(always)]
+fn was_last(t: TimerRef) -> bool {
+    // If ours is the only one nobody can make another. Acquire and AcqRel: who returns the
+    // node sees all that the others did with it.
+    t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1
 }
 
 /// The argument of a timer that could not be armed, and that nobody knows, stays its

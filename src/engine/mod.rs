@@ -34,6 +34,8 @@ pub(crate) use run::{
 };
 #[cfg(feature = "checked")]
 pub(crate) use slab::checked;
+#[cfg(all(test, not(gt_model)))]
+pub(crate) use slab::set_generation;
 pub(crate) use slab::{
     Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
 };
@@ -75,10 +77,6 @@ pub(crate) trait Procs: Sync {
     fn quick_block(&self) -> Option<&Block> {
         Some(self.block())
     }
-    /// For one to whom quick_block has given a block: are they open still?
-    fn is_quick(&self) -> bool {
-        true
-    }
     /// The P that the thread is bound to, for one to whom quick_block has given a block.
     fn quick_p(&self) -> Option<&Timers> {
         None
@@ -91,9 +89,8 @@ pub(crate) trait Procs: Sync {
     fn raise_generation(&self, t: TimerRef);
     /// The last reference is gone: the node may be used again.
     fn give_back(&self, t: TimerRef);
-    /// The same, for who has a block of quick_block, and holds a P's lock or the timer's. False:
-    /// nothing was done, since the short paths are closed. See cache.rs.
-    fn give_back_quick(&self, _block: &Block, _t: TimerRef) -> bool {
-        false
+    /// The same, for the thread's own use: see cache::take_back.
+    fn give_back_to(&self, _block: &Block, t: TimerRef) {
+        self.give_back(t);
     }
 }

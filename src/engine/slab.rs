@@ -334,6 +334,13 @@ pub(crate) fn generation(t: TimerRef) -> u32 {
     chunk.generations[slot].load(Ordering::Relaxed)
 }
 
+/// For tests.
+#[cfg(test)]
+pub(crate) fn set_generation(t: TimerRef, to: u32) {
+    let (chunk, slot) = locate(t);
+    chunk.generations[slot].store(to, Ordering::Relaxed);
+}
+
 /// Makes ids and handles of the timer dead. Under its lock.
 pub(crate) fn raise_generation(t: TimerRef) {
     let (chunk, slot) = locate(t);

@@ -14,7 +14,7 @@
 //! one for "a handle or a heap entry exists" (the anchor), one for each committed run.
 
 use crate::host::{Host, tsan};
-use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank};
+use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank, store_over};
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -292,8 +292,8 @@ impl Timer {
         self.p.store(0, Ordering::Relaxed);
         self.refs.store(1, Ordering::Relaxed);
         // Release: who locks it sees the fields, and a caller with a stale id the generation.
-        self.status
-            .store(flags | State::Removed as u32, Ordering::Release);
+        let word = flags | State::Removed as u32;
+        store_over(&self.status, word, Ordering::Release);
     }
 
     /// The status word of a dead entry's timer, if it is freed and nobody holds it. Acquire: as if
@@ -308,8 +308,8 @@ impl Timer {
     /// The entry of such a timer has been taken off.
     #[inline(always)]
     pub(crate) fn set_taken_off(&self, word: u32) {
-        self.status
-            .store(word & !(STATE | PRIOR | STAMP), Ordering::Release);
+        let word = word & !(STATE | PRIOR | STAMP);
+        store_over(&self.status, word, Ordering::Release);
     }
 
     /// What the embedder's ThreadSanitizer knows the ends of the callbacks by.
@@ -395,6 +395,10 @@ impl Locked<'_> {
 
     pub(crate) fn flags(&self) -> u32 {
         self.word
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.word & RETIRED == RETIRED
     }
 
     pub(crate) fn set(&mut self, flag: u32) {

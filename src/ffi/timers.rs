@@ -247,13 +247,25 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     }
 }
 
-/// gt_timer_free, when fast::free has left it to us.
+/// gt_timer_free, when fast::free has left it to us: most likely the timer is in no heap.
 ///
+/// # Safety
+/// As for `any_timer`.
+#[inline(never)]
+unsafe fn free_by(t: *mut gt_timer) -> c_int {
+    // SAFETY: the caller's promise.
+    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free_removed(s, t)) {
+        Some(stopped) => stopped as c_int,
+        // SAFETY: as above.
+        None => unsafe { free_long(t) },
+    }
+}
+
 /// # Safety
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn free_by(t: *mut gt_timer) -> c_int {
+unsafe fn free_long(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;

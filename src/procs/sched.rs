@@ -9,14 +9,13 @@ use super::p::P;
 use super::registry::Registry;
 use super::{fork, tls};
 use crate::engine::{
-    ArgRef, Block, CHAN, Counter, DropFn, Func, HAS_DROP, Histogram, Procs, Slab, TimerRef, Timers,
-    WATCHED, cache, slab_generation, slab_raise_generation, slack_flags, stop_for_good,
+    Block, Counter, Histogram, Procs, Slab, TimerRef, Timers, WATCHED, cache, slab_generation,
+    slab_raise_generation, slack_flags, stop_for_good,
 };
 use crate::error::{Error, Result};
 use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
 use crate::sync::{RawLock, rank};
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -93,7 +92,7 @@ pub(crate) struct Sched {
     lateness: bool,
     builtin: bool,
     /// What a new timer has in its status word.
-    new_flags: u32,
+    pub(super) new_flags: u32,
     /// Channel timers that are not shut down.
     pub(crate) chans: AtomicU64,
     /// Locks of the channels, by their address (src/time/chan.rs). Here, since fork takes them.
@@ -206,7 +205,7 @@ impl Sched {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn add_ref(&self) {
+    pub(super) fn add_ref(&self) {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -290,84 +289,12 @@ impl Sched {
         Ok(())
     }
 
-    /// The sched is closed, and nobody makes timers: from now on the slab knows how many are in
-    /// use. They keep the sched.
-    fn sum_up_timers(&self) {
-        let mut live = 0u64;
-        self.for_each_block(|b| {
-            live = live.wrapping_add(b.cache.live());
-            b.cache.forget_live();
-        });
-        self.slab.pool.close(live, || self.add_ref());
-    }
-
-    /// A new timer with these flags in its status word.
-    #[inline(always)]
-    pub(crate) fn timer_new(
-        &self,
-        f: Func,
-        arg: *mut c_void,
-        drop: Option<DropFn>,
-        flags: u32,
-    ) -> Result<TimerRef> {
-        let flags = if flags & CHAN == 0 {
-            flags | self.new_flags
-        } else {
-            (flags | self.new_flags) & !WATCHED
-        };
-        match drop {
-            None => self.make(f, arg, flags),
-            Some(drop) => self.make_boxed(f, arg, drop, flags),
-        }
-    }
-
-    #[inline(always)]
-    fn make(&self, f: Func, arg: *mut c_void, flags: u32) -> Result<TimerRef> {
-        match cache::make(self, f, arg, flags) {
-            Some(t) => Ok(t),
-            None => self.make_from_slab(f, arg, flags),
-        }
-    }
-
-    /// The argument has a drop function: it goes into a box that counts its users.
-    #[cold]
-    fn make_boxed(&self, f: Func, arg: *mut c_void, drop: DropFn, flags: u32) -> Result<TimerRef> {
-        if self.is_closed() {
-            return Err(Error::Shutdown);
-        }
-        let b = ArgRef::new(&self.host, arg, drop).ok_or(Error::NoMem)?;
-        let made = self.make(f, b.as_field(), flags | HAS_DROP);
-        if made.is_err() {
-            b.discard(&self.host);
-        }
-        made
-    }
-
-    /// The thread has no node for itself.
-    #[cold]
-    #[inline(never)]
-    fn make_from_slab(&self, f: Func, arg: *mut c_void, flags: u32) -> Result<TimerRef> {
-        if self.is_closed() {
-            return Err(Error::Shutdown);
-        }
-        let owner = std::ptr::from_ref(self).cast();
-        self.block(); // this sched is the thread's last one
-        if let Some(b) = self.quick_block() {
-            // SAFETY: the short paths are open, so the block is the thread's own.
-            unsafe { self.slab.fill(&b.cache, &self.host, owner) }?;
-            if let Some(t) = cache::make(self, f, arg, flags) {
-                return Ok(t);
-            }
-        }
-        self.slab.alloc(&self.host, owner, (f, arg, flags))
-    }
-
     /// The timer of an id, with the generation that the id names.
     pub(crate) fn find(&self, id: u64) -> Result<(TimerRef, u32)> {
         self.slab.find(id).ok_or(Error::Stale)
     }
 
-    fn for_each_block(&self, mut f: impl FnMut(&Block)) {
+    pub(super) fn for_each_block(&self, mut f: impl FnMut(&Block)) {
         self.block_lock.lock();
         let mut b = self.blocks.get();
         // SAFETY: the list is guarded by the lock; its blocks live as long as the sched.
@@ -682,12 +609,7 @@ impl Procs for Sched {
     }
 
     #[inline(always)]
-    fn is_quick(&self) -> bool {
-        self.quick() != QUICK_NEVER
-    }
-
-    #[inline(always)]
-    fn give_back_quick(&self, block: &Block, t: TimerRef) -> bool {
-        cache::take_back(self, block, &self.slab.pool, t)
+    fn give_back_to(&self, block: &Block, t: TimerRef) {
+        cache::take_back(block, &self.slab.pool, t);
     }
 }
