@@ -201,7 +201,7 @@ impl View {
 
 /// Two threads, each with its view, beginning from `before`, and the first one again at the end.
 fn model(before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
-    explore(3, false, move || {
+    explore(2, 3, false, move || {
         let w = world(2);
         before(&View(w.clone(), 0));
         let run = |f: fn(&View), me| {
