@@ -6,7 +6,7 @@ use super::sweep::drop_if_dead;
 use super::timer::{FREED, Locked, State, TimerRef};
 use super::timers::{Held, NONE};
 use super::verify::{Rule, badtimer};
-use super::{Counter, Procs, release_node, verify_timer_heap};
+use super::{Counter, Procs, release_node_held, verify_timer_heap};
 
 /// The entry of a dead timer has been taken off: the timer is Removed, and given back
 /// if its handle is gone too.
@@ -17,7 +17,7 @@ pub(crate) fn finish_dead<S: Procs>(h: &Held<'_, S>, t: TimerRef, mut l: Locked<
     let freed = l.has(FREED);
     l.unlock(State::Removed);
     if freed {
-        release_node(h.s, t);
+        release_node_held(h.s, t);
     }
 }
 

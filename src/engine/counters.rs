@@ -2,6 +2,7 @@
 //! At every quiescent point armed = fired + stopped + replaced + pending (rule S4),
 //! where pending is counted independently, from the heaps.
 
+use super::cache::Cache;
 use crate::host::Host;
 use crate::sync::Backoff;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -38,10 +39,12 @@ pub(crate) enum Counter {
 
 pub(crate) const COUNTERS: usize = 12;
 
-/// One thread's counters, or with `shared` those of all threads that got no block.
-#[repr(align(64))]
+/// One thread's counters and free nodes, or with `shared` those of all threads that got no
+/// block, and the cache empty.
+#[repr(C, align(64))]
 pub(crate) struct Block {
     counts: [AtomicU64; COUNTERS],
+    pub(crate) cache: Cache,
     /// How late callbacks began; stays empty unless `keep_lateness`.
     pub(crate) lateness: Histogram,
     keep_lateness: bool,
@@ -54,7 +57,8 @@ pub(crate) struct Block {
     writing: AtomicU32,
 }
 
-// SAFETY: the counts are atomic; `next` is set before the block is shared.
+// SAFETY: the counts are atomic; `next` is set before the block is shared; the cache is its
+// thread's, but for its count.
 unsafe impl Sync for Block {}
 // SAFETY: as above.
 unsafe impl Send for Block {}
@@ -66,6 +70,7 @@ impl Block {
     pub(crate) fn new(owner: u64, shared: bool, lateness: bool) -> Self {
         Block {
             counts: Default::default(),
+            cache: Cache::new(),
             lateness: Histogram::new(),
             keep_lateness: lateness,
             next: std::ptr::null_mut(),

@@ -4,14 +4,16 @@
 //! order; whatever is not such a case is left to those, before anything was done. What is rare
 //! here too stands apart, so that the way through saves no registers and calls nothing.
 
+use super::lifetime::release_node_quick;
 use super::modtimer::Arm;
 use super::sweep::{clean_tail, sweep_over_bound};
 use super::timer::{
     CHAN, DETACHED, FREED, Fields, Func, HAS_DROP, Quick, SHUTDOWN, SLACK, STAMP_SHIFT, State,
-    TimerRef,
+    Timer, TimerRef,
 };
-use super::timers::Timers;
-use super::{Counter, Procs};
+use super::timers::{Held, Timers};
+use super::{Block, Counter, Procs};
+use crate::sync::Ordering;
 use std::ffi::c_void;
 
 /// What keeps a timer from being armed here.
@@ -74,19 +76,33 @@ pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
         return None;
     }
     let mut h = tm.try_lock(s)?;
-    if h.dead || !h.heap.has_room() || !h.is_clean() || tm.is_for_later_pass(arm.when) {
+    if h.dead || tm.is_for_later_pass(arm.when) {
+        return None;
+    }
+    if let Some((i, old, word)) = freed_place(&h) {
+        let l = lock_to_insert(&h, block, &t, arm)?;
+        h.heap.replace(i, arm.when, t);
+        l.unlock(State::Waiting, 0);
+        tm.note_taken_off();
+        old.set_taken_off(word);
+        release_node_quick(s, block, old);
+        let first = tm.timer0_when();
+        if i == 0 {
+            drop(h);
+        } else {
+            h.unlock_inserted(arm.when, first);
+            std::mem::forget(h);
+        }
+        if arm.when < first {
+            tm.note_lowered(s, arm.when);
+        }
+        return Some(false);
+    }
+    if !h.heap.has_room() || !h.is_clean() {
         return None;
     }
     clean_tail(&mut h);
-    let mut l = t.try_lock_removed(UNCOMMON)?;
-    if changes(&l, arm) {
-        l.put_back();
-        return None;
-    }
-    l.when = arm.when;
-    l.key = arm.when;
-    l.set_p(tm.index);
-    block.count_own(Counter::Armed);
+    let l = lock_to_insert(&h, block, &t, arm)?;
     h.heap.doaddtimer(arm.when, t);
     l.unlock(State::Waiting, 0);
     let first = tm.timer0_when();
@@ -95,6 +111,37 @@ pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
         tm.note_lowered(s, arm.when);
     }
     Some(false)
+}
+
+/// Locks the timer, and arms it for the heap.
+#[inline(always)]
+fn lock_to_insert<'a, S: Procs>(
+    h: &Held<'_, S>,
+    block: &Block,
+    t: &'a Timer,
+    arm: &Arm,
+) -> Option<Quick<'a>> {
+    let mut l = t.try_lock_removed(UNCOMMON)?;
+    if changes(&l, arm) {
+        l.put_back();
+        return None;
+    }
+    l.when = arm.when;
+    l.key = arm.when;
+    l.set_p(h.tm.index);
+    block.count_own(Counter::Armed);
+    Some(l)
+}
+
+/// Where the last insertion ended, an entry whose timer is freed: the next one can have its
+/// place. So a program that makes, arms, stops and frees one timer after the other leaves
+/// nothing to be swept. Its position, timer and status word.
+#[inline(always)]
+fn freed_place<S: Procs>(h: &Held<'_, S>) -> Option<(usize, TimerRef, u32)> {
+    let (i, t) = h.heap.last_added()?;
+    let word = t.freed_in_heap()?;
+    // Another entry would move forward, perhaps past the scan.
+    h.scan.is_none().then_some((i, t, word))
 }
 
 /// deltimer. `None`: not such a case.
@@ -109,27 +156,49 @@ pub(crate) fn free<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
     stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP, FREED)
 }
 
+/// gt_timer_free of a timer in no heap, which no call uses. `None`: not such a case.
+#[inline(always)]
+pub(crate) fn free_removed<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
+    let block = s.quick_block()?;
+    let l = t.try_lock_removed(FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP)?;
+    // Acquire: see release_node.
+    if t.refs.load(Ordering::Acquire) != 1 || s.generation(t) >= u32::MAX - 1 {
+        l.put_back();
+        return None;
+    }
+    s.raise_generation(t);
+    s.give_back_to(block, t); // while it is locked: see cache::take_back
+    l.unlock(State::Removed, FREED);
+    Some(false)
+}
+
 #[inline(always)]
 fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<bool> {
     let block = s.quick_block()?;
     let mut l = t.try_lock_heaped(uncommon)?;
-    let pending = l.when != 0;
-    if also & FREED == 0 && !pending {
+    if also & FREED != 0 && s.generation(t) >= u32::MAX - 1 {
         l.put_back();
+        return None; // see RETIRED
+    }
+    if l.when == 0 {
+        if also & FREED == 0 {
+            l.put_back();
+        } else {
+            s.raise_generation(t);
+            l.unlock(State::Modified, also);
+        }
         return Some(false);
     }
     let tm = s.timers(l.p());
-    if pending {
-        l.when = 0;
-        block.count_own(Counter::Stopped);
-        tm.add_deleted();
-    }
+    l.when = 0;
+    block.count_own(Counter::Stopped);
+    tm.add_deleted();
     if also & FREED != 0 {
         s.raise_generation(t);
     }
     l.unlock(State::Modified, also);
-    if pending && tm.owes_sweep() {
+    if tm.owes_sweep() {
         sweep_over_bound(s, tm);
     }
-    Some(pending)
+    Some(true)
 }

@@ -81,6 +81,9 @@ pub(crate) struct Heap {
     deferred: usize,
     /// Not above any deferred key.
     deferred_min: i64,
+    /// The slot in which the last insertion ended. What stands there now, if anything, is
+    /// perhaps another entry.
+    last: usize,
 }
 
 impl Heap {
@@ -92,6 +95,7 @@ impl Heap {
             len: 0,
             deferred: 0,
             deferred_min: i64::MAX,
+            last: ROOT,
         }
     }
 
@@ -260,7 +264,29 @@ impl Heap {
             self.put(ROOT + self.total(), first);
         }
         self.len += 1;
-        self.siftup(ROOT + self.len - 1, Entry { when, t });
+        self.last = self.siftup(ROOT + self.len - 1, Entry { when, t });
+    }
+
+    /// Where the last insertion put its entry; if that was taken off or moved on since, another
+    /// one, or none.
+    #[inline(always)]
+    pub(crate) fn last_added(&self) -> Option<(usize, TimerRef)> {
+        let i = self.last - ROOT;
+        (i < self.len).then(|| (i, self.get(i).t))
+    }
+
+    /// Puts an entry in the place of that one, and moves it to where it belongs.
+    #[inline(always)]
+    pub(crate) fn replace(&mut self, i: usize, when: i64, t: TimerRef) {
+        let slot = ROOT + i;
+        let e = Entry { when, t };
+        if when < self.at(slot).when {
+            self.last = self.siftup(slot, e);
+        } else if child(slot) >= ROOT + self.len {
+            self.put(slot, e);
+        } else {
+            self.last = self.siftdown(slot, e);
+        }
     }
 
     /// Adds an entry for the next pass. Room was made by `reserve`.
@@ -382,9 +408,9 @@ impl Heap {
         self.siftdown(ROOT, Entry { when, t });
     }
 
-    /// Moves `e`, which is to stand at `slot`, up to its place.
+    /// Moves `e`, which is to stand at `slot`, up to its place, which it returns.
     #[inline]
-    fn siftup(&mut self, mut slot: usize, e: Entry) {
+    fn siftup(&mut self, mut slot: usize, e: Entry) -> usize {
         while slot > ROOT {
             let up = parent(slot);
             let above = self.at(up);
@@ -395,11 +421,12 @@ impl Heap {
             slot = up;
         }
         self.put(slot, e);
+        slot
     }
 
-    /// Moves `e`, which is to stand at `slot`, down to its place.
+    /// Moves `e`, which is to stand at `slot`, down to its place, which it returns.
     #[inline]
-    fn siftdown(&mut self, mut slot: usize, e: Entry) {
+    fn siftdown(&mut self, mut slot: usize, e: Entry) -> usize {
         let end = ROOT + self.len;
         loop {
             let first = child(slot);
@@ -416,6 +443,7 @@ impl Heap {
             slot = least;
         }
         self.put(slot, e);
+        slot
     }
 
     /// The earliest of the siblings from slot `first` on, which ends at `end` or after four; of

@@ -3,8 +3,8 @@
 
 use super::modtimer::{check_alive, stop_locked, stopped_state};
 use super::sweep::sweep_over_bound;
-use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, SHUTDOWN, State, TimerRef};
-use super::{ArgRef, Procs};
+use super::timer::{DETACHED, FREED, Func, HAS_DROP, Locked, RETIRED, SHUTDOWN, State, TimerRef};
+use super::{ArgRef, Block, Procs};
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 use std::ffi::c_void;
@@ -68,14 +68,31 @@ pub(crate) fn timer_free<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Resul
 pub(super) fn free_locked<S: Procs>(s: &S, t: TimerRef, mut l: Locked<'_>) -> bool {
     let stopped = stop_locked(s, &mut l);
     let boxed = take_box(&mut l);
-    l.set(FREED);
-    s.raise_generation(t);
+    set_freed(s, t, &mut l);
     let in_heap = l.state != State::Removed;
+    // Acquire, and why 1 stays 1: see release_node. The status word does not say RETIRED yet.
+    let ours = !in_heap && t.refs.load(Ordering::Acquire) == 1 && !l.is_retired();
+    let given = match s.quick_block() {
+        Some(block) if ours => {
+            s.give_back_to(block, t);
+            true
+        }
+        _ => false,
+    };
     finish_stop(s, l, boxed);
-    if !in_heap {
+    if !in_heap && !given {
         release_node(s, t);
     }
     stopped
+}
+
+/// Kills the handle and the ids of a locked timer.
+pub(super) fn set_freed<S: Procs>(s: &S, t: TimerRef, l: &mut Locked<'_>) {
+    s.raise_generation(t);
+    l.set(FREED);
+    if s.generation(t) == u32::MAX {
+        l.set(RETIRED);
+    }
 }
 
 /// gt_timer_detach: gives up the handle. An armed timer fires (or is stopped by id), then
@@ -114,11 +131,33 @@ pub(crate) fn stop_for_good<S: Procs>(s: &S, t: TimerRef) {
 /// Gives one reference to the node back.
 #[inline]
 pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
-    // If ours is the only one nobody can make another. Acquire and AcqRel: who returns the
-    // node sees all that the others did with it.
-    if t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if was_last(t) {
         s.give_back(t);
     }
+}
+
+/// The same; a P's lock is held.
+#[inline]
+pub(crate) fn release_node_held<S: Procs>(s: &S, t: TimerRef) {
+    match s.quick_block() {
+        Some(block) => release_node_quick(s, block, t),
+        None => release_node(s, t),
+    }
+}
+
+/// The same for one with a block of quick_block: see cache::take_back.
+#[inline(always)]
+pub(super) fn release_node_quick<S: Procs>(s: &S, block: &Block, t: TimerRef) {
+    if was_last(t) {
+        s.give_back_to(block, t);
+    }
+}
+
+#[inline(always)]
+fn was_last(t: TimerRef) -> bool {
+    // If ours is the only one nobody can make another. Acquire and AcqRel: who returns the
+    // node sees all that the others did with it.
+    t.refs.load(Ordering::Acquire) == 1 || t.refs.fetch_sub(1, Ordering::AcqRel) == 1
 }
 
 /// The argument of a timer that could not be armed, and that nobody knows, stays its

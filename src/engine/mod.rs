@@ -3,6 +3,7 @@
 
 mod adjust;
 mod argbox;
+pub(crate) mod cache;
 mod counters;
 pub(crate) mod fast;
 mod heap;
@@ -11,6 +12,7 @@ mod heap_test;
 mod lifetime;
 mod modtimer;
 mod movetimers;
+mod pool;
 mod run;
 #[cfg(all(test, not(gt_model)))]
 mod scan_test;
@@ -26,8 +28,8 @@ pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
 pub(crate) use counters::{Block, Counter, FORKING, Histogram};
 pub(crate) use lifetime::{
-    arg_of_func, detach, disown_arg, release_node, shutdown_timer, stop_for_good, timer_free,
-    timer_status, timer_when, with_arg,
+    arg_of_func, detach, disown_arg, release_node, release_node_held, shutdown_timer,
+    stop_for_good, timer_free, timer_status, timer_when, with_arg,
 };
 pub(crate) use modtimer::{Arm, Wake, deltimer, modtimer, modtimer_quietly, set_slack};
 pub(crate) use movetimers::{BATCH, move_timers};
@@ -36,20 +38,19 @@ pub(crate) use run::{
 };
 #[cfg(feature = "checked")]
 pub(crate) use slab::checked;
+#[cfg(all(test, not(gt_model)))]
+pub(crate) use slab::set_generation;
 pub(crate) use slab::{
-    New, Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
+    Slab, generation as slab_generation, id, owner, raise_generation as slab_raise_generation,
 };
 pub(crate) use sweep::trim;
 pub(crate) use timer::{
-    CHAN, FREED, Func, MAX_WHEN, SHUTDOWN, State, TimerRef, WATCHED, slack_flags,
+    CHAN, FREED, Func, HAS_DROP, MAX_WHEN, SHUTDOWN, State, TimerRef, WATCHED, slack_flags,
 };
 pub(crate) use timers::Timers;
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
 #[cfg(gt_model)]
-pub(crate) use {
-    sweep::sweep,
-    timer::{HAS_DROP, Timer},
-};
+pub(crate) use {pool::Pool, sweep::sweep, timer::Timer};
 
 use crate::host::Host;
 
@@ -92,4 +93,8 @@ pub(crate) trait Procs: Sync {
     fn raise_generation(&self, t: TimerRef);
     /// The last reference is gone: the node may be used again.
     fn give_back(&self, t: TimerRef);
+    /// The same, for the thread's own use: see cache::take_back.
+    fn give_back_to(&self, _block: &Block, t: TimerRef) {
+        self.give_back(t);
+    }
 }

@@ -250,7 +250,7 @@ fn change<'a, S: Procs>(
 ) -> std::result::Result<Option<Done>, Retry> {
     let l = t.lock(s.host());
     if l.state == State::Removed {
-        l.unlock(State::Removed);
+        l.put_back();
         return Ok(None);
     }
     if let Err(e) = check_arm(s, t, &l, id, arm, spare) {

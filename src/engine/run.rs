@@ -6,7 +6,7 @@ use super::heap::Entry;
 use super::timer::{CHAN, DETACHED, FREED, Func, HAS_DROP, Locked, MAX_WHEN, State, TimerRef};
 use super::timers::{Held, Timers};
 use super::verify::{Rule, badtimer};
-use super::{ArgRef, Counter, Procs, release_node, verify_timer_heap};
+use super::{ArgRef, Counter, Procs, release_node, release_node_held, verify_timer_heap};
 use crate::host::tsan;
 use crate::sync::Ordering;
 use std::cell::UnsafeCell;
@@ -335,7 +335,7 @@ impl<'a, S: Procs> Pass<'a, S> {
         }
         if t.flags() & DETACHED == 0 {
             self.held = Some(h);
-            release_node(s, t);
+            release_node_held(s, t);
         } else {
             drop(h); // the argument may be dropped, which is a callback
             end_detached(s, t);
@@ -376,8 +376,7 @@ fn end_detached<S: Procs>(s: &S, t: TimerRef) {
         return l.put_back();
     }
     let boxed = super::lifetime::take_box(&mut l);
-    l.set(FREED);
-    s.raise_generation(t);
+    super::lifetime::set_freed(s, t, &mut l);
     l.unlock(State::Removed);
     release_node(s, t);
     if let Some(b) = boxed {

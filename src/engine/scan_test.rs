@@ -161,7 +161,7 @@ impl World {
             a.world.set(self);
             let f: Func = called;
             let arg = std::ptr::from_ref(a).cast_mut().cast();
-            self.t(i).init(&self.host, f, arg, 0);
+            self.t(i).init(f, arg, 0);
             self.arm(i, 1000 + 37 * (i as i64 + 1) % 401, 0);
         }
     }

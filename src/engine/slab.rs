@@ -4,12 +4,11 @@
 //! A chunk is aligned to its size: from a timer's address its chunk is found by masking,
 //! and there the sched and the timer's generation. An id is (chunk, slot, generation).
 
-use super::timer::{FREED, Func, HAS_DROP, Timer, TimerRef};
-use super::{ArgRef, DropFn};
+use super::cache::Cache;
+use super::pool::{self, Pool};
+use super::timer::{FREED, Func, Timer, TimerRef};
 use crate::error::{Error, Result};
 use crate::host::{HUGE, Host};
-use crate::sync::{SpinLock, rank};
-use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -55,53 +54,36 @@ const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
 
 type Table = [AtomicPtr<Chunk>; L2];
 
-/// What a timer is made with; `flags` go to its status word.
-pub(crate) struct New {
-    pub f: Func,
-    pub arg: *mut c_void,
-    pub drop: Option<DropFn>,
-    pub flags: u32,
-}
-
 pub(crate) struct Slab {
-    lock: SpinLock,
-    /// Guarded by `lock`.
-    inner: UnsafeCell<Inner>,
+    /// What is free.
+    pub(crate) pool: Pool<Chunks>,
     /// Of the owner, in OWNERS. Never changes once timers are made.
     number: u32,
-    /// Written under `lock`, read by anybody: an entry never changes once it is set.
+    /// Written under the pool's lock, read by anybody: an entry never changes once it is set.
     tables: [AtomicPtr<Table>; L1],
 }
 
-struct Inner {
-    /// First free timer; each links to the next one.
-    free: Option<TimerRef>,
+/// Where new nodes come from. Under the pool's lock.
+pub(crate) struct Chunks {
     /// Chunks made, and slots of the last one that were ever used.
     chunks: u32,
     used: usize,
     /// What is left of the last arena.
     arena: Option<NonNull<u8>>,
     arena_left: usize,
-    /// Timers that are not free.
-    in_use: u64,
 }
 
-// SAFETY: `inner` is guarded by `lock`.
-unsafe impl Sync for Slab {}
-// SAFETY: as above.
-unsafe impl Send for Slab {}
+// SAFETY: the arena is memory of the slab's own.
+unsafe impl Send for Chunks {}
 
 impl Slab {
     pub(crate) fn new() -> Self {
         Slab {
-            lock: SpinLock::new(rank::SLAB),
-            inner: UnsafeCell::new(Inner {
-                free: None,
+            pool: Pool::new(Chunks {
                 chunks: 0,
                 used: SLOTS,
                 arena: None,
                 arena_left: 0,
-                in_use: 0,
             }),
             number: 0,
             tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
@@ -119,95 +101,35 @@ impl Slab {
         self.number = at.map_or(0, |i| i as u32 + 1);
     }
 
-    pub(crate) fn lock_for_fork(&self) {
-        self.lock.lock();
-    }
-
-    pub(crate) fn unlock_for_fork(&self) {
-        self.lock.unlock();
-    }
-
-    #[inline(always)]
-    fn locked<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: the lock is held; f gets the only reference.
-        let r = f(unsafe { &mut *self.inner.get() });
-        self.lock.unlock();
-        r
-    }
-
-    /// Timers in use.
-    pub(crate) fn in_use(&self) -> u64 {
-        self.locked(|i| i.in_use)
-    }
-
-    /// A timer for a handle: Removed, with one reference. `count` is told, under the
-    /// slab's lock, whether it is the first in use.
+    /// A timer for a handle: Removed, with one reference. Counted in the pool.
     pub(crate) fn alloc(
         &self,
         host: &Host,
         owner: *const c_void,
-        new: New,
-        count: impl FnOnce(bool),
+        (f, arg, flags): (Func, *mut c_void, u32),
     ) -> Result<TimerRef> {
-        if new.drop.is_some() {
-            return self.alloc_boxed(host, owner, new, count);
-        }
-        let t = self.take_counted(host, owner, count)?;
-        t.init(host, new.f, new.arg, new.flags);
+        let t = self.pool.take(|c| self.take_new(c, host, owner))?;
+        t.init(f, arg, flags);
         Ok(t)
     }
 
-    /// The argument has a drop function: it goes into a box that counts its users.
-    #[cold]
-    fn alloc_boxed(
+    /// Nodes for a thread's own, if it has none.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's.
+    pub(crate) unsafe fn fill(
         &self,
+        cache: &Cache,
         host: &Host,
         owner: *const c_void,
-        new: New,
-        count: impl FnOnce(bool),
-    ) -> Result<TimerRef> {
-        let boxed = new.drop.and_then(|d| ArgRef::new(host, new.arg, d));
-        let b = boxed.ok_or(Error::NoMem)?;
-        match self.take_counted(host, owner, count) {
-            Ok(t) => {
-                t.init(host, new.f, b.as_field(), new.flags | HAS_DROP);
-                Ok(t)
-            }
-            Err(e) => {
-                b.discard(host);
-                Err(e)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn take_counted(
-        &self,
-        host: &Host,
-        owner: *const c_void,
-        count: impl FnOnce(bool),
-    ) -> Result<TimerRef> {
-        self.locked(|inner| {
-            let t = self.take(inner, host, owner)?;
-            inner.in_use += 1;
-            count(inner.in_use == 1);
-            Ok(t)
-        })
-    }
-
-    #[inline(always)]
-    fn take(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
-        if let Some(t) = inner.free {
-            // SAFETY: free, and the slab's lock is held; what it links to is free too.
-            inner.free = unsafe { TimerRef::from_link(*t.link()) };
-            return Ok(t);
-        }
-        self.take_new(inner, host, owner)
+    ) -> Result<()> {
+        let more = || self.pool.take_some(|c| self.take_new(c, host, owner));
+        // SAFETY: the caller's promise; the alloc hook may not call us.
+        unsafe { cache.fill(more) }
     }
 
     #[cold]
-    fn take_new(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
+    fn take_new(&self, inner: &mut Chunks, host: &Host, owner: *const c_void) -> Result<TimerRef> {
         if inner.used == SLOTS {
             self.new_chunk(inner, host, owner)?;
             inner.used = 0;
@@ -217,11 +139,12 @@ impl Slab {
         let t = self.at(index).ok_or(Error::Fault)?;
         let (chunk, slot) = locate(t);
         chunk.generations[slot].store(1, Ordering::Relaxed);
+        t.set_free();
         t.owner.store(self.number, Ordering::Relaxed);
         Ok(t)
     }
 
-    fn new_chunk(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<()> {
+    fn new_chunk(&self, inner: &mut Chunks, host: &Host, owner: *const c_void) -> Result<()> {
         let no = inner.chunks as usize;
         if no >= L1 * L2 {
             return Err(Error::NoSpc);
@@ -256,7 +179,7 @@ impl Slab {
     }
 
     /// Zeroed memory for a chunk.
-    fn chunk_memory(inner: &mut Inner, host: &Host) -> Result<(NonNull<Chunk>, Part)> {
+    fn chunk_memory(inner: &mut Chunks, host: &Host) -> Result<(NonNull<Chunk>, Part)> {
         let mut part = Part::Other;
         if inner.arena.is_none()
             && inner.chunks >= ALONE
@@ -306,27 +229,39 @@ impl Slab {
         }
     }
 
-    /// Takes a timer back. Its generation was raised when it was freed; one that would
-    /// wrap is never used again. `count` is told, under the slab's lock, whether it was
-    /// the last in use.
-    pub(crate) fn give_back(&self, t: TimerRef, count: impl FnOnce(bool)) {
-        let (chunk, slot) = locate(t);
-        let retired = chunk.generations[slot].load(Ordering::Relaxed) == u32::MAX;
+    /// Takes a timer back that is counted in the pool: see Pool::give_back. Its generation was
+    /// raised when it was freed; one that would wrap is never used again.
+    pub(crate) fn give_back(&self, t: TimerRef, gone: impl FnOnce()) {
         debug_assert!(t.flags() & FREED != 0);
-        self.locked(|inner| {
-            if !retired {
-                // SAFETY: nobody refers to it, and the slab's lock is held.
-                unsafe { *t.link() = TimerRef::link_to(inner.free) };
-                inner.free = Some(t);
+        let retired = generation(t) == u32::MAX;
+        t.refs.store(0, Ordering::Relaxed);
+        self.pool.give_back(t, retired, gone);
+    }
+
+    /// In a fork child: what is free and what is in use is found out anew. Lost threads may
+    /// have been at it, and the pages of a process are frozen one after the other, so no list
+    /// can be trusted. But a node is on one page, and a free one has no reference. That it was
+    /// freed may not be seen yet elsewhere: so its ids die here.
+    pub(crate) fn find_free(&self) {
+        let (mut free, mut in_use) = (None, 0);
+        self.for_each(|t| {
+            if t.refs.load(Ordering::Relaxed) != 0 {
+                in_use += 1;
+                return;
             }
-            inner.in_use -= 1;
-            count(inner.in_use == 0);
-        })
+            t.set_free();
+            raise_generation(t);
+            if generation(t) != u32::MAX {
+                pool::link(t, free);
+                free = Some(t);
+            }
+        });
+        self.pool.set(free, in_use);
     }
 
     /// Calls `f` for each timer that was ever used.
     pub(crate) fn for_each(&self, mut f: impl FnMut(TimerRef)) {
-        let (chunks, used) = self.locked(|i| (i.chunks, i.used));
+        let (chunks, used) = self.pool.with(|c| (c.chunks, c.used));
         for no in 0..chunks {
             let n = if no + 1 == chunks { used } else { SLOTS };
             for slot in 0..n {
@@ -397,6 +332,13 @@ pub(crate) fn owner(t: TimerRef) -> *const c_void {
 pub(crate) fn generation(t: TimerRef) -> u32 {
     let (chunk, slot) = locate(t);
     chunk.generations[slot].load(Ordering::Relaxed)
+}
+
+/// For tests.
+#[cfg(test)]
+pub(crate) fn set_generation(t: TimerRef, to: u32) {
+    let (chunk, slot) = locate(t);
+    chunk.generations[slot].store(to, Ordering::Relaxed);
 }
 
 /// Makes ids and handles of the timer dead. Under its lock.
@@ -488,7 +430,7 @@ mod tests {
         raise_generation(t);
         l.unlock(super::super::State::Removed);
         t.refs.store(0, Ordering::Relaxed);
-        slab.give_back(t, |_| ());
+        slab.give_back(t, || ());
     }
 
     #[test]
@@ -496,13 +438,8 @@ mod tests {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
         let new = |slab: &Slab| {
-            let new = New {
-                f: nothing,
-                arg: std::ptr::null_mut(),
-                drop: None,
-                flags: 0,
-            };
-            slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap()
+            let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+            slab.alloc(&host, std::ptr::null(), new).unwrap()
         };
         let t = new(&slab);
         let (chunk, slot) = locate(t);
@@ -518,7 +455,7 @@ mod tests {
             generation_asked,
             "its last id stays dead"
         );
-        assert_eq!(slab.in_use(), 1);
+        assert_eq!(slab.pool.in_use(), 1);
         // SAFETY: nothing of it is used any more.
         unsafe { slab.destroy(&host) };
         assert_eq!(host.bytes(), 0);
@@ -527,42 +464,34 @@ mod tests {
     /// GT_ENOSPC, without the 256 GiB that it takes.
     #[test]
     fn a_full_slab_says_so() {
-        unsafe extern "C" fn drop(_: *mut c_void) {}
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
-        let take = |drop: Option<DropFn>| {
-            let (f, arg, flags) = (nothing as Func, std::ptr::null_mut(), 0);
-            let new = New {
-                f,
-                arg,
-                drop,
-                flags,
-            };
-            slab.alloc(&host, std::ptr::null(), new, |_| ())
+        let take = || {
+            let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+            slab.alloc(&host, std::ptr::null(), new)
         };
         // The last chunk of all is half used.
-        let t = take(None).unwrap();
+        let t = take().unwrap();
         let left = SLOTS / 2;
-        slab.locked(|i| (i.chunks, i.used) = (1, SLOTS - left));
+        slab.pool.with(|c| (c.chunks, c.used) = (1, SLOTS - left));
         for _ in 0..left {
-            take(None).unwrap();
+            take().unwrap();
         }
-        slab.locked(|i| i.chunks = (L1 * L2) as u32);
+        slab.pool.with(|c| c.chunks = (L1 * L2) as u32);
         let bytes = host.bytes();
-        for drop in [None, Some(drop as DropFn)] {
-            assert_eq!(take(drop).err(), Some(Error::NoSpc));
-        }
-        assert_eq!(
-            slab.in_use(),
-            left as u64 + 1,
-            "who is refused is not counted"
-        );
+        assert_eq!(take().err(), Some(Error::NoSpc));
+        let cache = Cache::new();
+        // SAFETY: ours.
+        let filled = unsafe { slab.fill(&cache, &host, std::ptr::null()) };
+        assert_eq!(filled, Err(Error::NoSpc));
+        let in_use = left as i64 + 1;
+        assert_eq!(slab.pool.in_use(), in_use, "who is refused is not counted");
         assert_eq!(host.bytes(), bytes, "and leaves nothing behind");
         // What was freed can be had.
         free(&slab, &host, t);
-        assert_eq!(take(None), Ok(t));
-        assert_eq!(take(None).err(), Some(Error::NoSpc));
-        slab.locked(|i| i.chunks = 1);
+        assert_eq!(take(), Ok(t));
+        assert_eq!(take().err(), Some(Error::NoSpc));
+        slab.pool.with(|c| c.chunks = 1);
         // SAFETY: nothing of it is used any more.
         unsafe { slab.destroy(&host) };
         assert_eq!(host.bytes(), 0);

@@ -14,7 +14,7 @@
 //! one for "a handle or a heap entry exists" (the anchor), one for each committed run.
 
 use crate::host::{Host, tsan};
-use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank};
+use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank, store_over};
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -67,6 +67,9 @@ pub(crate) const CHAN: u32 = 1 << 8;
 /// log2 of the slack: the key is `when` rounded up to a multiple of it.
 const SLACK_SHIFT: u32 = 9;
 pub(crate) const SLACK: u32 = 0x3f << SLACK_SHIFT;
+/// Of one that is freed: its generation would wrap, so it is never used again. No slack is so
+/// large.
+pub(crate) const RETIRED: u32 = SLACK;
 /// The embedder's ThreadSanitizer wants to know what is ordered by this timer. Not so if it
 /// has a channel: then the timer itself is the library's own business.
 pub(crate) const WATCHED: u32 = 1 << 15;
@@ -94,7 +97,7 @@ pub(crate) struct Fields {
     pub f: Option<Func>,
     /// The argument itself, or with HAS_DROP the box that counts its users.
     pub arg: *mut c_void,
-    /// While the timer is free: the next free one, under the slab's lock.
+    /// While the timer is free: the next free one; and `arg` may be the next batch, see pool.rs.
     pub seq: usize,
 }
 
@@ -263,22 +266,50 @@ impl Timer {
         true
     }
 
-    /// A node that came from the free list gets a new owner. Under its lock, since a
-    /// caller with a stale id may hold that at any time.
-    pub(crate) fn init(&self, host: &Host, f: Func, arg: *mut c_void, flags: u32) {
-        let mut l = self.lock(host);
-        *l = Fields {
-            when: 0,
-            key: 0,
-            period: 0,
-            f: Some(f),
-            arg,
-            seq: 0,
-        };
+    /// A node that was never used, or one of a fork child: it is free, whatever a lost thread was
+    /// doing to it.
+    pub(crate) fn set_free(&self) {
+        let word = State::Removed as u32 | FREED;
+        self.status.store(word, Ordering::Release);
+    }
+
+    /// A free node gets a new owner. It is not locked: FREED says who may change it, here the one
+    /// whose list it was in. A caller with a stale id may hold the lock at this moment, but sees
+    /// FREED, looks at nothing else, and puts back only what he finds unchanged.
+    #[inline(always)]
+    pub(crate) fn init(&self, f: Func, arg: *mut c_void, flags: u32) {
+        // SAFETY: free, and the caller's.
+        unsafe {
+            *self.fields.get() = Fields {
+                when: 0,
+                key: 0,
+                period: 0,
+                f: Some(f),
+                arg,
+                seq: 0,
+            };
+        }
         self.p.store(0, Ordering::Relaxed);
         self.refs.store(1, Ordering::Relaxed);
-        l.word = flags;
-        l.unlock(State::Removed);
+        // Release: who locks it sees the fields, and a caller with a stale id the generation.
+        let word = flags | State::Removed as u32;
+        store_over(&self.status, word, Ordering::Release);
+    }
+
+    /// The status word of a dead entry's timer, if it is freed and nobody holds it. Acquire: as if
+    /// it were locked. The P's lock is held, so it stays so, but for callers with a stale id: see
+    /// init.
+    #[inline(always)]
+    pub(crate) fn freed_in_heap(&self) -> Option<u32> {
+        let word = self.status.load(Ordering::Acquire);
+        (word & (STATE | FREED) == State::Modified as u32 | FREED).then_some(word)
+    }
+
+    /// The entry of such a timer has been taken off.
+    #[inline(always)]
+    pub(crate) fn set_taken_off(&self, word: u32) {
+        let word = word & !(STATE | PRIOR | STAMP);
+        store_over(&self.status, word, Ordering::Release);
     }
 
     /// What the embedder's ThreadSanitizer knows the ends of the callbacks by.
@@ -286,15 +317,26 @@ impl Timer {
         (&raw const self.refs).cast()
     }
 
-    /// The free list's link.
+    /// The link of a list of free nodes.
     ///
     /// # Safety
-    /// The node is free, and the caller holds the slab's lock.
+    /// The node is free, and the caller's: it was in a list of his, or in the slab's, whose
+    /// lock he holds.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn link(&self) -> &mut usize {
         // SAFETY: the caller's promise. Who holds the timer's lock by a stale id looks at the
         // status and the generation only.
         unsafe { &mut self.fields.get().seq }
+    }
+
+    /// The link of the first node of a batch to that of the next one.
+    ///
+    /// # Safety
+    /// As for `link`.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn batch_link(&self) -> &mut *mut c_void {
+        // SAFETY: as above.
+        unsafe { &mut self.fields.get().arg }
     }
 }
 
@@ -324,8 +366,26 @@ impl Locked<'_> {
     /// Unlocks it in the state in which it was found.
     #[inline(always)]
     pub(crate) fn put_back(self) {
+        if self.word & FREED != 0 {
+            return self.put_back_freed();
+        }
         let state = self.state;
         self.unlock(state);
+    }
+
+    /// It is free, or soon will be, and may have a new owner by now: see Timer::init.
+    #[cold]
+    fn put_back_freed(self) {
+        let state = self.state as u32;
+        let locked = self.word | State::Locked as u32 | state << PRIOR_SHIFT;
+        rank::leave(rank::TIMER);
+        let _ = self.t.status.compare_exchange(
+            locked,
+            self.word | state,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        self.host.releasem();
     }
 
     #[inline(always)]
@@ -335,6 +395,10 @@ impl Locked<'_> {
 
     pub(crate) fn flags(&self) -> u32 {
         self.word
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.word & RETIRED == RETIRED
     }
 
     pub(crate) fn set(&mut self, flag: u32) {

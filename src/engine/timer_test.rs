@@ -1,8 +1,8 @@
 //! The status word of timer.rs on one thread: what stands in it while the timer is locked, and
 //! what a lock that a fork has cut off leaves.
 
-use super::slab::{New, Slab};
-use super::timer::{CHAN, DETACHED, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
+use super::slab::Slab;
+use super::timer::{CHAN, DETACHED, Func, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
 use crate::host::{Hooks, Host};
 use crate::sync::rank;
 use std::ffi::c_void;
@@ -16,13 +16,8 @@ unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
 fn for_each(f: impl Fn(TimerRef, &Host, State)) {
     let host = Host::new(Hooks::default());
     let mut slab = Slab::new();
-    let new = New {
-        f: nothing,
-        arg: std::ptr::null_mut(),
-        drop: None,
-        flags: 0,
-    };
-    let t = slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap();
+    let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+    let t = slab.alloc(&host, std::ptr::null(), new).unwrap();
     for state in [State::Removed, State::Waiting, State::Modified] {
         for (flags, stamp, slack) in [
             (0, 0, 1),

@@ -194,6 +194,12 @@ impl Timers {
         rank::leave(rank::TIMERS);
     }
 
+    /// Waits until whoever has the lock lets it go.
+    pub(crate) fn pass_by(&self) {
+        self.lock.lock();
+        self.lock.unlock();
+    }
+
     /// For fork only.
     pub(crate) fn fork_unlock(&self) {
         self.lock.unlock();
@@ -511,6 +517,25 @@ impl<S: Procs> Held<'_, S> {
         }
         if (pub_.in_mask.load(Ordering::Relaxed) != 0) != (n > 0) {
             self.publish_empty(n > 0);
+        }
+    }
+
+    /// Unlocks it after an insertion at `when`, with `first` the first key until then, which was
+    /// not touched. As drop does it, but there is less to publish, and who owes a sweep looks
+    /// only once. The guard must be forgotten.
+    #[inline(always)]
+    pub(crate) fn unlock_inserted(&mut self, when: i64, first: i64) {
+        let pub_ = &self.tm.published;
+        let n = self.heap.total() as u32;
+        if pub_.num_timers.load(Ordering::Relaxed) != n {
+            pub_.num_timers.store(n, Ordering::Relaxed);
+        }
+        if when < first {
+            pub_.timer0_when.store(when, Ordering::Release); // see publish
+        }
+        self.tm.lock.unlock_as(rank::TIMERS);
+        if self.tm.owes_sweep_still() && self.tm.lock.try_lock() {
+            self.sweep_and_unlock();
         }
     }
 

@@ -11,6 +11,7 @@ use crate::procs::{self, P, Sched, forked};
 use crate::time;
 use libc::uintptr_t;
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
 /// What a timer calls: the argument, the sequence number of gt_modtimer, and how late the
 /// call is: now - when, in nanoseconds, never below 0.
@@ -95,23 +96,46 @@ unsafe fn modtimer_by(t: *mut gt_timer, arm: Result<Arm>) -> c_int {
     })
 }
 
-/// For calls that keep f, arg and seq, when fast::rearm has left it to us: most likely the
-/// timer is in no heap. All in registers, so that the way past it has nothing to save.
+/// For calls that keep f, arg and seq. The timer is in a heap; or if not, `insert_by`.
 ///
 /// # Safety
 /// As for `any_timer`.
-#[inline(never)]
-unsafe fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
-    let arm = arm(when, period, add);
-    // SAFETY: the caller's promise.
-    if let Some((t, s)) = unsafe { fast_timer(t) }
-        && let Ok(arm) = &arm
-        && let Some(pending) = engine::fast::insert(s, t, arm)
+#[inline(always)]
+unsafe fn rearm(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    let new = arm(when, period, add);
+    // SAFETY: the caller's promise, here and below.
+    if let Ok(arm) = &new
+        && let Some((node, s)) = unsafe { fast_timer(t) }
     {
-        return pending as c_int;
+        return match engine::fast::rearm(s, node, arm) {
+            Some(pending) => pending as c_int,
+            None => unsafe { insert_by(t, s, when, period, add) },
+        };
     }
     // SAFETY: as above.
-    unsafe { modtimer_by(t, arm) }
+    unsafe { modtimer_by(t, new) }
+}
+
+/// When fast::rearm has left it to us: most likely the timer is in no heap. All in registers, so
+/// that the way past it has nothing to save.
+///
+/// # Safety
+/// As for `any_timer`; not NULL, and `s` is its sched.
+#[inline(never)]
+unsafe fn insert_by(t: *mut gt_timer, s: &Sched, when: i64, period: i64, add: bool) -> c_int {
+    let arm = Arm {
+        when,
+        period,
+        set: None,
+        add,
+    };
+    // SAFETY: the caller's promise.
+    let node = unsafe { TimerRef::new(NonNull::new_unchecked(t.cast())) };
+    match engine::fast::insert(s, node, &arm) {
+        Some(pending) => pending as c_int,
+        // SAFETY: as above.
+        None => unsafe { modtimer_by(t, Ok(arm)) },
+    }
 }
 
 /// deltimer by handle, when fast::stop has left it to us.
@@ -223,13 +247,25 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     }
 }
 
-/// gt_timer_free, when fast::free has left it to us.
+/// gt_timer_free, when fast::free has left it to us: most likely the timer is in no heap.
 ///
+/// # Safety
+/// As for `any_timer`.
+#[inline(never)]
+unsafe fn free_by(t: *mut gt_timer) -> c_int {
+    // SAFETY: the caller's promise.
+    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free_removed(s, t)) {
+        Some(stopped) => stopped as c_int,
+        // SAFETY: as above.
+        None => unsafe { free_long(t) },
+    }
+}
+
 /// # Safety
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn free_by(t: *mut gt_timer) -> c_int {
+unsafe fn free_long(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;
@@ -251,13 +287,8 @@ unsafe fn free_by(t: *mut gt_timer) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    let arm = arm(when, period, true);
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
-        Some(pending) => pending as c_int,
-        // SAFETY: as above.
-        None => unsafe { rearm_by(t, when, period, true) },
-    }
+    unsafe { rearm(t, when, period, true) }
 }
 
 /// Arms a timer, armed or not, with new f, arg and seq. If it is in a heap it stays
@@ -301,13 +332,8 @@ pub unsafe extern "C" fn gt_modtimer(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    let arm = arm(when, period, false);
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
-        Some(pending) => pending as c_int,
-        // SAFETY: as above.
-        None => unsafe { rearm_by(t, when, period, false) },
-    }
+    unsafe { rearm(t, when, period, false) }
 }
 
 /// gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a

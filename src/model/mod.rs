@@ -12,6 +12,8 @@
 
 #[cfg(gt_loom)]
 mod mutex;
+#[cfg(gt_loom)]
+mod nodes;
 mod ops;
 #[cfg(gt_loom)]
 mod ownership;

@@ -230,9 +230,9 @@ impl Mini {
         let arg: *mut c_void = std::ptr::from_ref(a).cast_mut().cast();
         if with_drop {
             let b = ArgRef::new(&self.host, arg, d).unwrap();
-            self.t(i).init(&self.host, f, b.as_field(), HAS_DROP);
+            self.t(i).init(f, b.as_field(), HAS_DROP);
         } else {
-            self.t(i).init(&self.host, f, arg, 0);
+            self.t(i).init(f, arg, 0);
         }
     }
 

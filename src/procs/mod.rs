@@ -7,6 +7,7 @@ mod epoch;
 mod fd;
 mod fork;
 mod last;
+mod new_timer;
 mod note;
 mod p;
 mod park;

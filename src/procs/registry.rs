@@ -282,7 +282,7 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
     }
     orphan.release_heap(s.host());
     p.set_dead(false);
-    s.add_ref();
+    s.add_open();
     r.change_list(|list| {
         let at = list.partition_point(|&i| i < p.index);
         list.insert(at, p.index);

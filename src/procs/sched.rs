@@ -2,21 +2,20 @@
 //! runtime's `sched` and `allp` that timers need, as a value: there may be many.
 //!
 //! It lives until gt_sched_free was called and the last timer handle, and the last pass
-//! under way over one of its Ps, are gone (`refs`).
+//! under way over one of its Ps, are gone (`open`, `refs`).
 
 use super::bubble::Bubble;
 use super::p::P;
 use super::registry::Registry;
 use super::{fork, tls};
 use crate::engine::{
-    Block, CHAN, Counter, DropFn, Func, Histogram, New, Procs, Slab, TimerRef, Timers, WATCHED,
-    slab_generation, slab_raise_generation, slack_flags, stop_for_good,
+    Block, Counter, Histogram, Procs, Slab, TimerRef, Timers, WATCHED, cache, slab_generation,
+    slab_raise_generation, slack_flags, stop_for_good,
 };
 use crate::error::{Error, Result};
 use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
 use crate::sync::{RawLock, rank};
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -93,13 +92,15 @@ pub(crate) struct Sched {
     lateness: bool,
     builtin: bool,
     /// What a new timer has in its status word.
-    new_flags: u32,
+    pub(super) new_flags: u32,
     /// Channel timers that are not shut down.
     pub(crate) chans: AtomicU64,
     /// Locks of the channels, by their address (src/time/chan.rs). Here, since fork takes them.
     chan_locks: [RawLock; CHAN_LOCKS],
     pub(crate) bubble: Bubble,
-    /// Open, timers in use, Ps' slots in use: one each.
+    /// Open, Ps' slots in use: one each. While there is one, timers may be made.
+    open: AtomicU64,
+    /// One while `open` is not 0; then one for all timers in use; and one for each Keep.
     refs: AtomicU64,
     closed: AtomicBool,
     /// Guards the list of blocks.
@@ -148,6 +149,7 @@ impl Sched {
             chans: AtomicU64::new(0),
             chan_locks: [const { RawLock::new(rank::CHAN) }; CHAN_LOCKS],
             bubble: Bubble::new(),
+            open: AtomicU64::new(1),
             refs: AtomicU64::new(1),
             closed: AtomicBool::new(false),
             block_lock: RawLock::new(rank::SLAB),
@@ -172,18 +174,20 @@ impl Sched {
 
     #[inline(always)]
     pub(crate) fn quick(&self) -> u64 {
-        // Relaxed: it changes in a fork child only, which has one thread.
+        // Relaxed: it changes in a fork child, which has one thread, and when the sched is
+        // closed, of which the locks tell (engine/cache.rs).
         self.quick.load(Ordering::Relaxed)
     }
 
     /// Opens the short paths, if the hooks and the embedder's ThreadSanitizer allow them.
     pub(crate) fn open_quick(&self) {
-        if !self.host.pins() && !self.host.is_watched() {
+        if !self.host.pins() && !self.host.is_watched() && !self.is_closed() {
             self.quick.store(self.uid, Ordering::Relaxed);
         }
     }
 
-    /// In a fork child: whoever comes must ask whether it was repaired.
+    /// In a fork child: whoever comes must ask whether it was repaired. Or the sched is closed:
+    /// see engine/cache.rs.
     pub(crate) fn close_quick(&self) {
         self.quick.store(QUICK_NEVER, Ordering::Relaxed);
     }
@@ -201,8 +205,22 @@ impl Sched {
         self.closed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn add_ref(&self) {
+    pub(super) fn add_ref(&self) {
         self.refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A slot of a P is in use.
+    pub(crate) fn add_open(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counterpart of add_open, and the last step of gt_sched_free.
+    fn leave_open(&self) {
+        // AcqRel: the last one sees what the passes of the others did.
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.sum_up_timers();
+            self.unref();
+        }
     }
 
     /// Gives a reference back. The last one destroys the sched.
@@ -261,40 +279,14 @@ impl Sched {
         if again {
             return Err(Error::Shutdown);
         }
+        self.close_quick();
         shutdown(self);
         self.slab.for_each(|t| stop_for_good(self, t));
         self.registry.empty_orphans(self);
-        self.unref();
+        // Each timer's lock was taken meanwhile, now each P's: see engine/cache.rs.
+        self.registry.for_each_slot(|p| p.pass_by());
+        self.leave_open();
         Ok(())
-    }
-
-    /// A new timer with these flags in its status word.
-    pub(crate) fn timer_new(
-        &self,
-        f: Func,
-        arg: *mut c_void,
-        drop: Option<DropFn>,
-        flags: u32,
-    ) -> Result<TimerRef> {
-        if self.is_closed() {
-            return Err(Error::Shutdown);
-        }
-        let owner = std::ptr::from_ref(self).cast();
-        let new = New {
-            f,
-            arg,
-            drop,
-            flags: if flags & CHAN == 0 {
-                flags | self.new_flags
-            } else {
-                (flags | self.new_flags) & !WATCHED
-            },
-        };
-        self.slab.alloc(&self.host, owner, new, |first| {
-            if first {
-                self.add_ref();
-            }
-        })
     }
 
     /// The timer of an id, with the generation that the id names.
@@ -302,7 +294,7 @@ impl Sched {
         self.slab.find(id).ok_or(Error::Stale)
     }
 
-    fn for_each_block(&self, mut f: impl FnMut(&Block)) {
+    pub(super) fn for_each_block(&self, mut f: impl FnMut(&Block)) {
         self.block_lock.lock();
         let mut b = self.blocks.get();
         // SAFETY: the list is guarded by the lock; its blocks live as long as the sched.
@@ -351,13 +343,18 @@ impl Sched {
         found
     }
 
-    /// A thread has ended: others may use its block.
+    /// The calling thread ends, and this is its token: others may use its block, and the nodes
+    /// that it had for itself.
     pub(crate) fn release_blocks(&self, token: u64) {
+        let mut nodes = (None, None);
         self.for_each_block(|b| {
-            let _ = b
-                .owner
-                .compare_exchange(token, 0, Ordering::Release, Ordering::Relaxed);
+            if token != 0 && b.owner.load(Ordering::Relaxed) == token {
+                // SAFETY: the calling thread's. Of one sched it has one block.
+                nodes = unsafe { b.cache.take_all() };
+                b.owner.store(0, Ordering::Release);
+            }
         });
+        self.slab.pool.give_all(nodes);
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -368,7 +365,9 @@ impl Sched {
             timers: 0,
             bytes: self.host.bytes(),
         };
+        let mut live = 0u64;
         self.for_each_block(|b| {
+            live = live.wrapping_add(b.cache.live());
             for what in Stats::COUNTERS {
                 let sum = &mut stats.counts[what as usize];
                 *sum = sum.wrapping_add(b.get(what));
@@ -379,7 +378,9 @@ impl Sched {
             stats.pending += all.saturating_sub(dead);
             stats.zombies += dead;
         });
-        stats.timers = self.slab.in_use();
+        // Below 0: counted by one who gave it back, and not yet by one who made it.
+        let in_use = self.slab.pool.in_use().wrapping_add_unsigned(live);
+        stats.timers = in_use.max(0) as u64;
         stats
     }
 
@@ -420,7 +421,7 @@ impl Sched {
         rank::leave(rank::SLAB);
         self.registry.free_lock.lock();
         rank::leave(rank::SLAB);
-        self.slab.lock_for_fork();
+        self.slab.pool.lock_for_fork();
         rank::leave(rank::SLAB);
     }
 
@@ -443,7 +444,7 @@ impl Sched {
     }
 
     pub(crate) fn fork_unlock(&self) {
-        self.slab.unlock_for_fork();
+        self.slab.pool.unlock_for_fork();
         self.registry.free_lock.unlock();
         self.block_lock.unlock();
         self.registry.for_each_slot(|p| {
@@ -462,6 +463,9 @@ impl Sched {
     pub(crate) fn fork_repair(&self, me: u64) {
         self.for_each_block(|b| {
             b.forget_writer();
+            b.cache.forget_live();
+            // SAFETY: the child has one thread.
+            unsafe { b.cache.take_all() };
             if b.owner.load(Ordering::Relaxed) != me {
                 b.owner.store(0, Ordering::Relaxed);
             }
@@ -469,6 +473,7 @@ impl Sched {
         self.slab.for_each(|t| {
             t.release_lost();
         });
+        self.slab.find_free();
     }
 
     pub(crate) fn fork_rebase(&self, correction: i64) {
@@ -559,7 +564,7 @@ impl Procs for Sched {
         let p = self.registry.p(tm.index);
         if p.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.registry.recycle(p);
-            self.unref();
+            self.leave_open();
         }
     }
 
@@ -597,9 +602,14 @@ impl Procs for Sched {
 
     fn give_back(&self, t: TimerRef) {
         let mut last = false;
-        self.slab.give_back(t, |l| last = l);
+        self.slab.give_back(t, || last = true);
         if last {
             self.unref();
         }
+    }
+
+    #[inline(always)]
+    fn give_back_to(&self, block: &Block, t: TimerRef) {
+        cache::take_back(block, &self.slab.pool, t);
     }
 }

@@ -86,6 +86,19 @@ pub(crate) fn sc_fence(before: Ordering, after: Ordering) {
     let _ = (before, after);
 }
 
+/// A plain store to a word that others may be changing by compare-and-exchange: theirs come before
+/// it as a whole, or fail.
+///
+/// That is so since nothing comes between what a compare-and-exchange reads and what it writes.
+/// loom does not draw this conclusion for a store, but for a swap.
+#[inline(always)]
+pub(crate) fn store_over(word: &AtomicU32, v: u32, order: Ordering) {
+    #[cfg(not(gt_loom))]
+    word.store(v, order);
+    #[cfg(gt_loom)]
+    word.swap(v, order);
+}
+
 /// Gives the processor away: the default of the `osyield` hook.
 #[inline]
 pub(crate) fn os_yield() {
