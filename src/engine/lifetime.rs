@@ -32,7 +32,7 @@ pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> R
 /// argument.
 fn finish_stop<S: Procs>(s: &S, l: Locked<'_>, boxed: Option<ArgRef>) {
     let in_heap = l.state != State::Removed;
-    let tm = s.timers(l.p());
+    let tm = l.home(s);
     let state = stopped_state(&l);
     l.unlock(state);
     if in_heap && tm.owes_sweep() {

@@ -2,9 +2,10 @@
 //! gone. So a handle or id, however old, points at a timer and never at anything else.
 //!
 //! A chunk is aligned to its size: from a timer's address its chunk is found by masking,
-//! and there the sched and the timer's generation. An id is (chunk, slot, generation).
+//! and there the timer's generation. An id is (chunk, slot, generation).
 
 use super::timer::{FREED, Func, HAS_DROP, Timer, TimerRef};
+use super::timers::Timers;
 use super::{ArgRef, DropFn};
 use crate::error::{Error, Result};
 use crate::host::{HUGE, Host};
@@ -24,12 +25,10 @@ const L2: usize = 1 << 12;
 
 #[repr(C, align(65536))]
 struct Chunk {
-    /// The sched, for handles. Never changes.
-    owner: *const c_void,
     no: u32,
     /// Whose memory it is: see `Part`. Never changes.
     part: Part,
-    _pad: [u32; 12],
+    _pad: [u32; 14],
     /// 0: never used. Then 1, and raised, under the timer's lock, when it is freed.
     generations: [AtomicU32; SLOTS],
     timers: [Timer; SLOTS],
@@ -67,8 +66,6 @@ pub(crate) struct Slab {
     lock: SpinLock,
     /// Guarded by `lock`.
     inner: UnsafeCell<Inner>,
-    /// Of the owner, in OWNERS. Never changes once timers are made.
-    number: u32,
     /// Written under `lock`, read by anybody: an entry never changes once it is set.
     tables: [AtomicPtr<Table>; L1],
 }
@@ -103,20 +100,8 @@ impl Slab {
                 arena_left: 0,
                 in_use: 0,
             }),
-            number: 0,
             tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
         }
-    }
-
-    /// The owner's address is known: finds a number for it, if one is left.
-    pub(crate) fn set_owner(&mut self, owner: *const c_void) {
-        let free = |slot: &AtomicPtr<c_void>| {
-            let null = std::ptr::null_mut();
-            slot.compare_exchange(null, owner.cast_mut(), Ordering::Release, Ordering::Relaxed)
-                .is_ok()
-        };
-        let at = OWNERS.iter().skip(1).position(free);
-        self.number = at.map_or(0, |i| i as u32 + 1);
     }
 
     pub(crate) fn lock_for_fork(&self) {
@@ -141,20 +126,20 @@ impl Slab {
         self.locked(|i| i.in_use)
     }
 
-    /// A timer for a handle: Removed, with one reference. `count` is told, under the
-    /// slab's lock, whether it is the first in use.
+    /// A timer for a handle: Removed, with one reference, its home P 0. `count` is told, under
+    /// the slab's lock, whether it is the first in use.
     pub(crate) fn alloc(
         &self,
         host: &Host,
-        owner: *const c_void,
+        home: &Timers,
         new: New,
         count: impl FnOnce(bool),
     ) -> Result<TimerRef> {
         if new.drop.is_some() {
-            return self.alloc_boxed(host, owner, new, count);
+            return self.alloc_boxed(host, home, new, count);
         }
-        let t = self.take_counted(host, owner, count)?;
-        t.init(host, new.f, new.arg, new.flags);
+        let t = self.take_counted(host, home, count)?;
+        t.init(host, home, new.f, new.arg, new.flags);
         Ok(t)
     }
 
@@ -163,15 +148,15 @@ impl Slab {
     fn alloc_boxed(
         &self,
         host: &Host,
-        owner: *const c_void,
+        home: &Timers,
         new: New,
         count: impl FnOnce(bool),
     ) -> Result<TimerRef> {
         let boxed = new.drop.and_then(|d| ArgRef::new(host, new.arg, d));
         let b = boxed.ok_or(Error::NoMem)?;
-        match self.take_counted(host, owner, count) {
+        match self.take_counted(host, home, count) {
             Ok(t) => {
-                t.init(host, new.f, b.as_field(), new.flags | HAS_DROP);
+                t.init(host, home, new.f, b.as_field(), new.flags | HAS_DROP);
                 Ok(t)
             }
             Err(e) => {
@@ -185,11 +170,11 @@ impl Slab {
     fn take_counted(
         &self,
         host: &Host,
-        owner: *const c_void,
+        home: &Timers,
         count: impl FnOnce(bool),
     ) -> Result<TimerRef> {
         self.locked(|inner| {
-            let t = self.take(inner, host, owner)?;
+            let t = self.take(inner, host, home)?;
             inner.in_use += 1;
             count(inner.in_use == 1);
             Ok(t)
@@ -197,31 +182,32 @@ impl Slab {
     }
 
     #[inline(always)]
-    fn take(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
+    fn take(&self, inner: &mut Inner, host: &Host, home: &Timers) -> Result<TimerRef> {
         if let Some(t) = inner.free {
             // SAFETY: free, and the slab's lock is held; what it links to is free too.
             inner.free = unsafe { TimerRef::from_link(*t.link()) };
             return Ok(t);
         }
-        self.take_new(inner, host, owner)
+        self.take_new(inner, host, home)
     }
 
     #[cold]
-    fn take_new(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<TimerRef> {
+    fn take_new(&self, inner: &mut Inner, host: &Host, home: &Timers) -> Result<TimerRef> {
         if inner.used == SLOTS {
-            self.new_chunk(inner, host, owner)?;
+            self.new_chunk(inner, host)?;
             inner.used = 0;
         }
         let index = (inner.chunks - 1) << SLOT_BITS | inner.used as u32;
         inner.used += 1;
         let t = self.at(index).ok_or(Error::Fault)?;
         let (chunk, slot) = locate(t);
-        chunk.generations[slot].store(1, Ordering::Relaxed);
-        t.owner.store(self.number, Ordering::Relaxed);
+        t.set_first_home(home);
+        // Release: whoever asks for it by a number that he made up finds it with a home.
+        chunk.generations[slot].store(1, Ordering::Release);
         Ok(t)
     }
 
-    fn new_chunk(&self, inner: &mut Inner, host: &Host, owner: *const c_void) -> Result<()> {
+    fn new_chunk(&self, inner: &mut Inner, host: &Host) -> Result<()> {
         let no = inner.chunks as usize;
         if no >= L1 * L2 {
             return Err(Error::NoSpc);
@@ -243,7 +229,6 @@ impl Slab {
         // SAFETY: zeroed memory of a chunk's size, which is a valid chunk: its timers are
         // Removed with no references.
         unsafe {
-            (*p.as_ptr()).owner = owner;
             (*p.as_ptr()).no = inner.chunks;
             (*p.as_ptr()).part = part;
         }
@@ -298,12 +283,9 @@ impl Slab {
 
     /// The timer of an id, and the generation that the id names. Any number may be asked for.
     pub(crate) fn find(&self, id: u64) -> Option<(TimerRef, u32)> {
-        let generation = id as u32;
-        if generation == 0 {
-            None
-        } else {
-            Some((self.at((id >> 32) as u32)?, generation))
-        }
+        let asked = id as u32;
+        let t = self.at((id >> 32) as u32)?;
+        (asked != 0 && generation(t) != 0).then_some((t, asked))
     }
 
     /// Takes a timer back. Its generation was raised when it was freed; one that would
@@ -342,9 +324,6 @@ impl Slab {
     /// # Safety
     /// No handle, id or entry is used any more.
     pub(crate) unsafe fn destroy(&mut self, host: &Host) {
-        if self.number != 0 {
-            OWNERS[self.number as usize].store(std::ptr::null_mut(), Ordering::Release);
-        }
         // From the last one to the first: see Part.
         for table in self.tables.iter_mut().rev() {
             let Some(table) = NonNull::new(*table.get_mut()) else {
@@ -379,24 +358,19 @@ fn locate(t: TimerRef) -> (&'static Chunk, usize) {
     (chunk, slot)
 }
 
-/// Owners of slabs. A timer knows its owner's place here, on its own cache line; the chunk's
-/// head, where the owner stands too, would be another line on another page. 0: look there.
-static OWNERS: [AtomicPtr<c_void>; 1024] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 1024];
-
-/// The sched that a timer belongs to, as given to `alloc`.
+/// The sched that a timer belongs to. A P of it stands on the timer's own cache line; the chunk's
+/// head would be another line on another page.
 #[inline(always)]
 pub(crate) fn owner(t: TimerRef) -> *const c_void {
-    match t.owner.load(Ordering::Relaxed) as usize % OWNERS.len() {
-        0 => locate(t).0.owner,
-        // Relaxed: whoever has the timer has synchronised with who made it.
-        n => OWNERS[n].load(Ordering::Relaxed),
-    }
+    t.home().owner
 }
 
+/// 0: the slot was never used.
 #[inline(always)]
 pub(crate) fn generation(t: TimerRef) -> u32 {
     let (chunk, slot) = locate(t);
-    chunk.generations[slot].load(Ordering::Relaxed)
+    // Acquire: see take_new.
+    chunk.generations[slot].load(Ordering::Acquire)
 }
 
 /// Makes ids and handles of the timer dead. Under its lock.
@@ -492,9 +466,31 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_never_used_is_not_found() {
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
+        let new = New {
+            f: nothing,
+            arg: std::ptr::null_mut(),
+            drop: None,
+            flags: 0,
+        };
+        let t = slab.alloc(&host, &home, new, |_| ()).unwrap();
+        assert_eq!(slab.find(id(t)), Some((t, 1)));
+        assert!(std::ptr::eq(t.home(), &home));
+        for made_up in [1 << 32 | 1, 1 << 32, 0] {
+            assert_eq!(slab.find(id(t) & !0xffff_ffff | made_up), None);
+        }
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+    }
+
+    #[test]
     fn a_slot_whose_generation_would_wrap_is_retired() {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
         let new = |slab: &Slab| {
             let new = New {
                 f: nothing,
@@ -502,7 +498,7 @@ mod tests {
                 drop: None,
                 flags: 0,
             };
-            slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap()
+            slab.alloc(&host, &home, new, |_| ()).unwrap()
         };
         let t = new(&slab);
         let (chunk, slot) = locate(t);

@@ -4,7 +4,7 @@ use super::handle::{
     any_timer, call, call_ptr, fast_timer, func_timer, gt_p, gt_sched, gt_timer, live_p, pointer,
     sched, timer, timer_handle,
 };
-use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
+use crate::engine::{self, Arm, Func, State, TimerRef, Timers, fast};
 use crate::error::{Error, Result};
 use crate::host::Boundary;
 use crate::procs::{self, P, Sched, forked};
@@ -71,47 +71,67 @@ pub(super) fn arm_with(
     })
 }
 
-/// # Safety
-/// As for `any_timer`.
-#[inline(always)]
-unsafe fn fast_rearm(t: *mut gt_timer, arm: &Result<Arm>) -> Option<bool> {
-    let arm = arm.as_ref().ok()?;
-    // SAFETY: the caller's promise.
-    let (t, s) = unsafe { fast_timer(t) }?;
-    engine::fast::rearm(s, t, arm)
-}
-
-/// modtimer by handle, when it is not a case for engine/fast.rs.
+/// modtimer by handle, when it is not a case for engine/fast.rs. Here and below: what a short
+/// path ends in is `extern "C"`, which no panic leaves, so that it can be jumped to.
 ///
 /// # Safety
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn modtimer_by(t: *mut gt_timer, arm: Result<Arm>) -> c_int {
+unsafe extern "C" fn modtimer_by(
+    t: *mut gt_timer,
+    when: i64,
+    period: i64,
+    f: gt_func,
+    arg: *mut c_void,
+    seq: uintptr_t,
+) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::modtimer(s, t, None, None, &arm?)
+        engine::modtimer(s, t, None, None, &arm_with(when, period, f, arg, seq)?)
     })
 }
 
 /// For calls that keep f, arg and seq, when fast::rearm has left it to us: most likely the
-/// timer is in no heap. All in registers, so that the way past it has nothing to save.
+/// timer is in no heap.
 ///
 /// # Safety
 /// As for `any_timer`.
 #[inline(never)]
-unsafe fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
-    let arm = arm(when, period, add);
+unsafe extern "C" fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    let arm = Arm {
+        add,
+        ..Arm::at(when, period)
+    };
     // SAFETY: the caller's promise.
-    if let Some((t, s)) = unsafe { fast_timer(t) }
-        && let Ok(arm) = &arm
-        && let Some(pending) = engine::fast::insert(s, t, arm)
-    {
+    let fast = unsafe { fast_timer(t) };
+    match fast.and_then(|t| fast::insert::<Sched>(t, &arm)) {
+        Some(pending) => pending as c_int,
+        // SAFETY: as above.
+        None => unsafe { rearm_slowly(t, when, period, add) },
+    }
+}
+
+/// # Safety
+/// As for `any_timer`.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn rearm_slowly(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    let unchecked = Arm {
+        add,
+        ..Arm::at(when, period)
+    };
+    // SAFETY: the caller's promise.
+    let fast = unsafe { fast_timer(t) };
+    if let Some(pending) = fast.and_then(|t| fast::rearm_any::<Sched>(t, &unchecked)) {
         return pending as c_int;
     }
-    // SAFETY: as above.
-    unsafe { modtimer_by(t, arm) }
+    call(|| {
+        // SAFETY: as above.
+        let (t, s) = unsafe { func_timer(t) }?;
+        engine::modtimer(s, t, None, None, &arm(when, period, add)?)
+    })
 }
 
 /// deltimer by handle, when fast::stop has left it to us.
@@ -120,7 +140,7 @@ unsafe fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn deltimer_by(t: *mut gt_timer) -> c_int {
+unsafe extern "C" fn deltimer_by(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
@@ -216,7 +236,7 @@ unsafe fn new_timer_unusually(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     // SAFETY: the caller's promise.
-    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free(s, t)) {
+    match unsafe { fast_timer(t) }.and_then(fast::free::<Sched>) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
         None => unsafe { free_by(t) },
@@ -229,7 +249,7 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn free_by(t: *mut gt_timer) -> c_int {
+unsafe extern "C" fn free_by(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;
@@ -251,9 +271,12 @@ unsafe fn free_by(t: *mut gt_timer) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    let arm = arm(when, period, true);
+    let arm = Arm {
+        add: true,
+        ..Arm::at(when, period)
+    };
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
+    match unsafe { fast_timer(t) }.and_then(|t| fast::rearm_any::<Sched>(t, &arm)) {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
         None => unsafe { rearm_by(t, when, period, true) },
@@ -280,12 +303,21 @@ pub unsafe extern "C" fn gt_modtimer(
     arg: *mut c_void,
     seq: uintptr_t,
 ) -> c_int {
-    let arm = arm_with(when, period, f, arg, seq);
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
+    let fast = unsafe { fast_timer(t) }.zip(f).and_then(|(t, f)| {
+        let set = Some((f, arg, seq));
+        fast::rearm_any::<Sched>(
+            t,
+            &Arm {
+                set,
+                ..Arm::at(when, period)
+            },
+        )
+    });
+    match fast {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
-        None => unsafe { modtimer_by(t, arm) },
+        None => unsafe { modtimer_by(t, when, period, f, arg, seq) },
     }
 }
 
@@ -301,9 +333,9 @@ pub unsafe extern "C" fn gt_modtimer(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
-    let arm = arm(when, period, false);
+    let arm = Arm::at(when, period);
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
+    match unsafe { fast_timer(t) }.and_then(|t| fast::rearm::<Sched>(t, &arm)) {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
         None => unsafe { rearm_by(t, when, period, false) },
@@ -400,7 +432,7 @@ pub unsafe extern "C" fn gt_resettimer_on(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     // SAFETY: the caller's promise.
-    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::stop(s, t)) {
+    match unsafe { fast_timer(t) }.and_then(fast::stop::<Sched>) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
         None => unsafe { deltimer_by(t) },
