@@ -71,8 +71,18 @@ pub(super) fn arm_with(
     })
 }
 
-/// modtimer by handle, when it is not a case for engine/fast.rs. Here and below: what a short
-/// path ends in is `extern "C"`, which no panic leaves, so that it can be jumped to.
+/// The same for the short paths, which look at the numbers themselves.
+#[inline(always)]
+fn unchecked(when: i64, period: i64, f: gt_func, arg: *mut c_void, seq: usize) -> Option<Arm> {
+    let set = Some((f?, arg, seq));
+    Some(Arm {
+        set,
+        ..Arm::at(when, period)
+    })
+}
+
+/// modtimer by handle, when fast::rearm has left it to us. Here and below: what a short path ends
+/// in is `extern "C"`, which no panic leaves, so that it can be jumped to.
 ///
 /// # Safety
 /// As for `any_timer`.
@@ -86,8 +96,13 @@ unsafe extern "C" fn modtimer_by(
     arg: *mut c_void,
     seq: uintptr_t,
 ) -> c_int {
+    // SAFETY: the caller's promise.
+    let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
+    if let Some(pending) = fast.and_then(|(t, arm)| fast::rearm_any::<Sched>(t, &arm)) {
+        return pending as c_int;
+    }
     call(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         let (t, s) = unsafe { func_timer(t) }?;
         engine::modtimer(s, t, None, None, &arm_with(when, period, f, arg, seq)?)
     })
@@ -304,17 +319,8 @@ pub unsafe extern "C" fn gt_modtimer(
     seq: uintptr_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    let fast = unsafe { fast_timer(t) }.zip(f).and_then(|(t, f)| {
-        let set = Some((f, arg, seq));
-        fast::rearm_any::<Sched>(
-            t,
-            &Arm {
-                set,
-                ..Arm::at(when, period)
-            },
-        )
-    });
-    match fast {
+    let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
+    match fast.and_then(|(t, arm)| fast::rearm::<Sched>(t, &arm)) {
         Some(pending) => pending as c_int,
         // SAFETY: as above.
         None => unsafe { modtimer_by(t, when, period, f, arg, seq) },
