@@ -14,6 +14,10 @@ use super::timers::Timers;
 use super::{Block, Counter, Procs};
 use std::ffi::c_void;
 
+/// How many pending armings one replaces: 0 or 1. It is what C gets; a bool would have to be made
+/// a number of, three instructions later.
+type Replaced = u32;
+
 /// What keeps a timer from being armed here.
 const UNCOMMON: u32 = FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK | WATCHED;
 
@@ -21,7 +25,7 @@ const UNCOMMON: u32 = FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK | WA
 /// earliest. `None`: not such a case. What is no time or no period is not such a case either:
 /// `arm` may be anything.
 #[inline(always)]
-pub(crate) fn rearm<S: Procs>(t: TimerRef, arm: &Arm) -> Option<bool> {
+pub(crate) fn rearm<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     let block = S::quick_block(t.home())?;
     let l = t.try_lock_plain()?;
     let tm = l.home();
@@ -34,7 +38,7 @@ pub(crate) fn rearm<S: Procs>(t: TimerRef, arm: &Arm) -> Option<bool> {
 
 /// modtimer of any timer in a heap. `None`: not such a case. `arm` may be anything.
 #[inline(always)]
-pub(crate) fn rearm_any<S: Procs>(t: TimerRef, arm: &Arm) -> Option<bool> {
+pub(crate) fn rearm_any<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     let block = S::quick_block(t.home())?;
     let l = t.try_lock_heaped(UNCOMMON)?;
     if changes(&l, arm) || arm.add && l.when != 0 || arm.when <= 0 {
@@ -65,25 +69,24 @@ fn is_earlier(tm: &Timers, l: &Fields, when: i64) -> bool {
     tm.is_for_later_pass(when) || tm.is_earliest(when) && when < l.key
 }
 
-/// Returns whether an arming was pending.
 #[inline(always)]
-fn set_when(block: &Block, tm: &Timers, mut l: Quick<'_>, when: i64) -> bool {
+fn set_when(block: &Block, tm: &Timers, mut l: Quick<'_>, when: i64) -> Replaced {
     let was = std::mem::replace(&mut l.when, when);
     if was == 0 {
         block.count_own(Counter::Armed);
         tm.sub_deleted();
         l.unlock_plain();
-        return false;
+        return 0;
     }
     block.count_own(Counter::Rearmed);
     l.unlock_plain();
-    true
+    1
 }
 
 /// The same, if is_earlier says so.
 #[cold]
 #[inline(never)]
-fn set_earlier<S: Procs>(mut l: Quick<'_>, when: i64, block: &Block) -> bool {
+fn set_earlier<S: Procs>(mut l: Quick<'_>, when: i64, block: &Block) -> Replaced {
     let (tm, pending) = (l.home(), l.when != 0);
     l.when = when;
     if pending {
@@ -97,12 +100,12 @@ fn set_earlier<S: Procs>(mut l: Quick<'_>, when: i64, block: &Block) -> bool {
     if lowered {
         tm.note_lowered(S::of(tm), when);
     }
-    pending
+    pending as Replaced
 }
 
 /// modtimer of a timer in no heap. `None`: not such a case.
 #[inline(always)]
-pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<bool> {
+pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     let block = S::quick_block(t.home())?;
     let tm = S::quick_p(t.home())?;
     if t.state() != State::Removed || arm.when <= 0 {
@@ -130,7 +133,7 @@ pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<bool> {
     if first == 0 || arm.when < first {
         tm.note_lowered(s, arm.when);
     }
-    Some(false)
+    Some(0)
 }
 
 /// deltimer. `None`: not such a case.

@@ -98,8 +98,8 @@ unsafe extern "C" fn modtimer_by(
 ) -> c_int {
     // SAFETY: the caller's promise.
     let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
-    if let Some(pending) = fast.and_then(|(t, arm)| fast::rearm_any::<Sched>(t, &arm)) {
-        return pending as c_int;
+    if let Some(replaced) = fast.and_then(|(t, arm)| fast::rearm_any::<Sched>(t, &arm)) {
+        return replaced as c_int;
     }
     call(|| {
         // SAFETY: as above.
@@ -122,7 +122,7 @@ unsafe extern "C" fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: boo
     // SAFETY: the caller's promise.
     let fast = unsafe { fast_timer(t) };
     match fast.and_then(|t| fast::insert::<Sched>(t, &arm)) {
-        Some(pending) => pending as c_int,
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
         None => unsafe { rearm_slowly(t, when, period, add) },
     }
@@ -139,8 +139,8 @@ unsafe extern "C" fn rearm_slowly(t: *mut gt_timer, when: i64, period: i64, add:
     };
     // SAFETY: the caller's promise.
     let fast = unsafe { fast_timer(t) };
-    if let Some(pending) = fast.and_then(|t| fast::rearm_any::<Sched>(t, &unchecked)) {
-        return pending as c_int;
+    if let Some(replaced) = fast.and_then(|t| fast::rearm_any::<Sched>(t, &unchecked)) {
+        return replaced as c_int;
     }
     call(|| {
         // SAFETY: as above.
@@ -292,7 +292,7 @@ pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -
     };
     // SAFETY: the caller's promise.
     match unsafe { fast_timer(t) }.and_then(|t| fast::rearm_any::<Sched>(t, &arm)) {
-        Some(pending) => pending as c_int,
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
         None => unsafe { rearm_by(t, when, period, true) },
     }
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn gt_modtimer(
     // SAFETY: the caller's promise.
     let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
     match fast.and_then(|(t, arm)| fast::rearm::<Sched>(t, &arm)) {
-        Some(pending) => pending as c_int,
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
         None => unsafe { modtimer_by(t, when, period, f, arg, seq) },
     }
@@ -342,7 +342,7 @@ pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64)
     let arm = Arm::at(when, period);
     // SAFETY: the caller's promise.
     match unsafe { fast_timer(t) }.and_then(|t| fast::rearm::<Sched>(t, &arm)) {
-        Some(pending) => pending as c_int,
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
         None => unsafe { rearm_by(t, when, period, false) },
     }

@@ -154,7 +154,7 @@ impl Op {
                     .or_else(|| fast::insert::<Mini>(t, &arm))
                     .or_else(|| fast::rearm_any::<Mini>(t, &arm))
                 {
-                    Some(replaced) => Out::Armed(replaced),
+                    Some(replaced) => Out::Armed(replaced != 0),
                     None => armed(modtimer(m, m.t(i), None, None, &arm)),
                 }
             }
