@@ -526,6 +526,7 @@ mod tests {
         unsafe extern "C" fn drop(_: *mut c_void) {}
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
         let take = |drop: Option<DropFn>| {
             let (f, arg, flags) = (nothing as Func, std::ptr::null_mut(), 0);
             let new = New {
@@ -534,7 +535,7 @@ mod tests {
                 drop,
                 flags,
             };
-            slab.alloc(&host, std::ptr::null(), new, |_| ())
+            slab.alloc(&host, &home, new, |_| ())
         };
         // The last chunk of all is half used.
         let t = take(None).unwrap();

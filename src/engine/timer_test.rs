@@ -3,6 +3,7 @@
 
 use super::slab::{New, Slab};
 use super::timer::{CHAN, DETACHED, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
+use super::timers::Timers;
 use crate::host::{Hooks, Host};
 use crate::sync::rank;
 use std::ffi::c_void;
@@ -22,7 +23,8 @@ fn for_each(f: impl Fn(TimerRef, &Host, State)) {
         drop: None,
         flags: 0,
     };
-    let t = slab.alloc(&host, std::ptr::null(), new, |_| ()).unwrap();
+    let home = Timers::new(std::ptr::null(), 0);
+    let t = slab.alloc(&host, &home, new, |_| ()).unwrap();
     for state in [State::Removed, State::Waiting, State::Modified] {
         for (flags, stamp, slack) in [
             (0, 0, 1),
@@ -78,6 +80,9 @@ fn a_locked_timer_keeps_its_flags() {
 fn a_short_path_asks_for_the_uncommon() {
     for_each(|t, _, state| {
         let was = t.flags();
+        let plain = t.try_lock_plain().map(|l| l.put_back());
+        assert_eq!(plain.is_some(), was == State::Modified as u32);
+        assert_eq!(t.flags(), was);
         for uncommon in [SHUTDOWN, HAS_DROP, CHAN | DETACHED, SHUTDOWN | HAS_DROP] {
             let free = was & uncommon == 0;
             let heaped = t.try_lock_heaped(uncommon).map(|l| l.put_back());
