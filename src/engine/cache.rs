@@ -14,6 +14,7 @@
 
 use super::pool::{BATCH, Pool};
 use super::timer::{Func, RETIRED, TimerRef};
+use super::timers::Timers;
 use super::{Block, Procs};
 use crate::error::Result;
 use crate::sync::{AtomicU64, Guarded, Ordering};
@@ -107,11 +108,17 @@ impl Cache {
     }
 }
 
-/// gt_timer_new, from the thread's own nodes. `None`: there is none, or something else is not
+/// gt_timer_new, from the thread's own nodes, with P 0 for its home. `None`: there is none, or something else is not
 /// as usual.
 #[inline(always)]
-pub(crate) fn make<S: Procs>(s: &S, f: Func, arg: *mut c_void, flags: u32) -> Option<TimerRef> {
-    let cache = &s.quick_block()?.cache;
+pub(crate) fn make<S: Procs>(
+    s: &S,
+    home: &Timers,
+    f: Func,
+    arg: *mut c_void,
+    flags: u32,
+) -> Option<TimerRef> {
+    let cache = &s.quick_block_here()?.cache;
     // SAFETY: ours; nothing is called while the reference lives.
     let l = unsafe { cache.lists() };
     let t = l.first?;
@@ -119,7 +126,7 @@ pub(crate) fn make<S: Procs>(s: &S, f: Func, arg: *mut c_void, flags: u32) -> Op
     l.first = unsafe { TimerRef::from_link(*t.link()) };
     l.n -= 1;
     cache.count(1);
-    t.init(f, arg, flags);
+    t.init(home, f, arg, flags);
     Some(t)
 }
 

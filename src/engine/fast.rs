@@ -9,43 +9,52 @@ use super::modtimer::Arm;
 use super::sweep::{clean_tail, sweep_over_bound};
 use super::timer::{
     CHAN, DETACHED, FREED, Fields, Func, HAS_DROP, Quick, SHUTDOWN, SLACK, STAMP_SHIFT, State,
-    Timer, TimerRef,
+    Timer, TimerRef, WATCHED,
 };
 use super::timers::{Held, Timers};
 use super::{Block, Counter, Procs};
 use crate::sync::Ordering;
 use std::ffi::c_void;
 
-/// What keeps a timer from being armed here.
-const UNCOMMON: u32 = FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK;
+/// How many pending armings one replaces: 0 or 1. It is what C gets; a bool would have to be made
+/// a number of, three instructions later.
+type Replaced = u32;
 
-/// modtimer of a timer in a heap. `None`: not such a case.
+/// What keeps a timer from being armed here.
+const UNCOMMON: u32 = FREED | SHUTDOWN | DETACHED | HAS_DROP | CHAN | SLACK | WATCHED;
+
+/// modtimer of a timer that is armed again and again, to a time that is neither due nor the P's
+/// earliest. `None`: not such a case. What is no time or no period is not such a case either:
+/// `arm` may be anything.
 #[inline(always)]
-pub(crate) fn rearm<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
-    let block = s.quick_block()?;
-    let mut l = t.try_lock_heaped(UNCOMMON)?;
-    let pending = l.when != 0;
-    if changes(&l, arm) || arm.add && pending {
+pub(crate) fn rearm<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
+    let block = S::quick_block(t.home())?;
+    let l = t.try_lock_plain()?;
+    let tm = l.home();
+    if changes(&l, arm) || is_earlier(tm, &l, arm.when) {
         l.put_back();
         return None;
     }
-    let tm = s.timers(l.p());
-    l.when = arm.when;
-    if pending {
-        block.count_own(Counter::Rearmed);
-    } else {
-        block.count_own(Counter::Armed);
-        tm.sub_deleted();
-    }
-    // One branch: of each part alone nobody could tell which way it goes.
-    if tm.is_for_later_pass(arm.when) | ((arm.when < l.key) & tm.is_earliest(arm.when)) {
-        return Some(earlier(s, tm, l, pending));
-    }
-    l.unlock(State::Modified, 0);
-    Some(pending)
+    Some(set_when(block, tm, l, arm.when))
 }
 
-/// Does more change than the time?
+/// modtimer of any timer in a heap. `None`: not such a case. `arm` may be anything.
+#[inline(always)]
+pub(crate) fn rearm_any<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
+    let block = S::quick_block(t.home())?;
+    let l = t.try_lock_heaped(UNCOMMON)?;
+    if changes(&l, arm) || arm.add && l.when != 0 || arm.when <= 0 {
+        l.put_back();
+        return None;
+    }
+    let tm = l.home();
+    if is_earlier(tm, &l, arm.when) {
+        return Some(set_earlier::<S>(l, arm.when, block));
+    }
+    Some(set_when(block, tm, l, arm.when))
+}
+
+/// Does more change than the time? A period below 0 is none that a timer has.
 #[inline(always)]
 fn changes(l: &Fields, arm: &Arm) -> bool {
     let differs = |(f, arg, seq): (Func, *mut c_void, usize)| {
@@ -54,27 +63,57 @@ fn changes(l: &Fields, arm: &Arm) -> bool {
     arm.period != l.period || arm.set.is_some_and(differs)
 }
 
-/// The new time is due already, or the P's wake time gets earlier.
+/// Is the new time due already, or does the P's wake time get earlier? Also if it is no time.
+#[inline(always)]
+fn is_earlier(tm: &Timers, l: &Fields, when: i64) -> bool {
+    // In this order: of the last comparison alone nobody could tell which way it goes, but the
+    // one before it hardly ever leads to it.
+    tm.is_for_later_pass(when) || tm.is_earliest(when) && when < l.key
+}
+
+#[inline(always)]
+fn set_when(block: &Block, tm: &Timers, mut l: Quick<'_>, when: i64) -> Replaced {
+    let was = std::mem::replace(&mut l.when, when);
+    if was == 0 {
+        block.count_own(Counter::Armed);
+        tm.sub_deleted();
+        l.unlock_plain();
+        return 0;
+    }
+    block.count_own(Counter::Rearmed);
+    l.unlock_plain();
+    1
+}
+
+/// The same, if is_earlier says so.
 #[cold]
 #[inline(never)]
-fn earlier<S: Procs>(s: &S, tm: &Timers, l: Quick<'_>, pending: bool) -> bool {
-    let when = l.when;
+fn set_earlier<S: Procs>(mut l: Quick<'_>, when: i64, block: &Block) -> Replaced {
+    let (tm, pending) = (l.home(), l.when != 0);
+    l.when = when;
+    if pending {
+        block.count_own(Counter::Rearmed);
+    } else {
+        block.count_own(Counter::Armed);
+        tm.sub_deleted();
+    }
     let lowered = when < l.key && tm.update_timer_modified_earliest(when);
     l.unlock(State::Modified, tm.stamp_for(when) << STAMP_SHIFT);
     if lowered {
-        tm.note_lowered(s, when);
+        tm.note_lowered(S::of(tm), when);
     }
-    pending
+    pending as Replaced
 }
 
 /// modtimer of a timer in no heap. `None`: not such a case.
 #[inline(always)]
-pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
-    let block = s.quick_block()?;
-    let tm = s.quick_p()?;
-    if t.state() != State::Removed {
+pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
+    let block = S::quick_block(t.home())?;
+    let tm = S::quick_p(t.home())?;
+    if t.state() != State::Removed || arm.when <= 0 {
         return None;
     }
+    let s = S::of(tm);
     let mut h = tm.try_lock(s)?;
     if h.dead || tm.is_for_later_pass(arm.when) {
         return None;
@@ -96,7 +135,7 @@ pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
         if arm.when < first {
             tm.note_lowered(s, arm.when);
         }
-        return Some(false);
+        return Some(0);
     }
     if !h.heap.has_room() || !h.is_clean() {
         return None;
@@ -110,7 +149,7 @@ pub(crate) fn insert<S: Procs>(s: &S, t: TimerRef, arm: &Arm) -> Option<bool> {
     if first == 0 || arm.when < first {
         tm.note_lowered(s, arm.when);
     }
-    Some(false)
+    Some(0)
 }
 
 /// Locks the timer, and arms it for the heap.
@@ -128,7 +167,7 @@ fn lock_to_insert<'a, S: Procs>(
     }
     l.when = arm.when;
     l.key = arm.when;
-    l.set_p(h.tm.index);
+    l.set_home(h.tm);
     block.count_own(Counter::Armed);
     Some(l)
 }
@@ -146,20 +185,21 @@ fn freed_place<S: Procs>(h: &Held<'_, S>) -> Option<(usize, TimerRef, u32)> {
 
 /// deltimer. `None`: not such a case.
 #[inline(always)]
-pub(crate) fn stop<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
-    stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN, 0)
+pub(crate) fn stop<S: Procs>(t: TimerRef) -> Option<bool> {
+    stop_with::<S>(t, FREED | SHUTDOWN | DETACHED | CHAN, 0)
 }
 
 /// gt_timer_free of a timer in a heap. `None`: not such a case.
 #[inline(always)]
-pub(crate) fn free<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
-    stop_with(s, t, FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP, FREED)
+pub(crate) fn free<S: Procs>(t: TimerRef) -> Option<bool> {
+    stop_with::<S>(t, FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP, FREED)
 }
 
 /// gt_timer_free of a timer in no heap, which no call uses. `None`: not such a case.
 #[inline(always)]
-pub(crate) fn free_removed<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
-    let block = s.quick_block()?;
+pub(crate) fn free_removed<S: Procs>(t: TimerRef) -> Option<bool> {
+    let block = S::quick_block(t.home())?;
+    let s = S::of(t.home());
     let l = t.try_lock_removed(FREED | SHUTDOWN | DETACHED | CHAN | HAS_DROP)?;
     // Acquire: see release_node.
     if t.refs.load(Ordering::Acquire) != 1 || s.generation(t) >= u32::MAX - 1 {
@@ -173,10 +213,11 @@ pub(crate) fn free_removed<S: Procs>(s: &S, t: TimerRef) -> Option<bool> {
 }
 
 #[inline(always)]
-fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<bool> {
-    let block = s.quick_block()?;
+fn stop_with<S: Procs>(t: TimerRef, uncommon: u32, also: u32) -> Option<bool> {
+    let block = S::quick_block(t.home())?;
     let mut l = t.try_lock_heaped(uncommon)?;
-    if also & FREED != 0 && s.generation(t) >= u32::MAX - 1 {
+    let tm = l.home();
+    if also & FREED != 0 && S::of(tm).generation(t) >= u32::MAX - 1 {
         l.put_back();
         return None; // see RETIRED
     }
@@ -184,21 +225,20 @@ fn stop_with<S: Procs>(s: &S, t: TimerRef, uncommon: u32, also: u32) -> Option<b
         if also & FREED == 0 {
             l.put_back();
         } else {
-            s.raise_generation(t);
+            S::of(tm).raise_generation(t);
             l.unlock(State::Modified, also);
         }
         return Some(false);
     }
-    let tm = s.timers(l.p());
     l.when = 0;
     block.count_own(Counter::Stopped);
     tm.add_deleted();
     if also & FREED != 0 {
-        s.raise_generation(t);
+        S::of(tm).raise_generation(t);
     }
     l.unlock(State::Modified, also);
     if tm.owes_sweep() {
-        sweep_over_bound(s, tm);
+        sweep_over_bound(S::of(tm), tm);
     }
     Some(true)
 }

@@ -32,7 +32,7 @@ pub(crate) fn shutdown_timer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> R
 /// argument.
 fn finish_stop<S: Procs>(s: &S, l: Locked<'_>, boxed: Option<ArgRef>) {
     let in_heap = l.state != State::Removed;
-    let tm = s.timers(l.p());
+    let tm = l.home(s);
     let state = stopped_state(&l);
     l.unlock(state);
     if in_heap && tm.owes_sweep() {
@@ -72,7 +72,7 @@ pub(super) fn free_locked<S: Procs>(s: &S, t: TimerRef, mut l: Locked<'_>) -> bo
     let in_heap = l.state != State::Removed;
     // Acquire, and why 1 stays 1: see release_node. The status word does not say RETIRED yet.
     let ours = !in_heap && t.refs.load(Ordering::Acquire) == 1 && !l.is_retired();
-    let given = match s.quick_block() {
+    let given = match s.quick_block_here() {
         Some(block) if ours => {
             s.give_back_to(block, t);
             true
@@ -139,7 +139,7 @@ pub(crate) fn release_node<S: Procs>(s: &S, t: TimerRef) {
 /// The same; a P's lock is held.
 #[inline]
 pub(crate) fn release_node_held<S: Procs>(s: &S, t: TimerRef) {
-    match s.quick_block() {
+    match s.quick_block_here() {
         Some(block) => release_node_quick(s, block, t),
         None => release_node(s, t),
     }

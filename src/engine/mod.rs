@@ -55,12 +55,12 @@ pub(crate) use {pool::Pool, sweep::sweep, timer::Timer};
 use crate::host::Host;
 
 /// What the engine needs from the layer above: the Ps, and where things are counted.
-pub(crate) trait Procs: Sync {
+pub(crate) trait Procs: Sized + Sync + 'static {
     fn host(&self) -> &Host;
     /// The sched's clock.
     fn now(&self) -> i64;
-    /// The timers of the P with this index; it may be dead, but it is there.
-    fn timers(&self, p: u32) -> &Timers;
+    /// The one that a P belongs to.
+    fn of(p: &Timers) -> &Self;
     /// The P for an arming that names none: the caller's own, else the one that the timer
     /// was on last (0: none), else one that is chosen. It may die before it is locked.
     fn pick(&self, last: u32) -> &Timers;
@@ -76,13 +76,17 @@ pub(crate) trait Procs: Sync {
     fn pass_done(&self, p: &Timers);
     /// This thread's counters. Asked for anew after each callback.
     fn block(&self) -> &Block;
-    /// The same, for the short paths, which call no callback and no hook: a block of the
-    /// thread's own. `None`: they are closed, see Sched::quick.
-    fn quick_block(&self) -> Option<&Block> {
+    /// The same for a P's sched, for the short paths, which call no callback and no hook: a block
+    /// of the thread's own. `None`: they are closed, see Sched::quick.
+    fn quick_block(p: &Timers) -> Option<&Block> {
+        Some(Self::of(p).block())
+    }
+    /// The same for one who has the sched, but no P of it at hand.
+    fn quick_block_here(&self) -> Option<&Block> {
         Some(self.block())
     }
     /// The P that the thread is bound to, for one to whom quick_block has given a block.
-    fn quick_p(&self) -> Option<&Timers> {
+    fn quick_p(_: &Timers) -> Option<&Timers> {
         None
     }
     /// Are heaps verified all the time?

@@ -257,7 +257,7 @@ fn change<'a, S: Procs>(
         l.put_back();
         return Err(e);
     }
-    let tm = s.timers(l.p());
+    let tm = l.home(s);
     Ok(Some(change_locked(s, l, tm, arm, spare, wake)))
 }
 
@@ -322,7 +322,7 @@ fn insert_pinned<'a, S: Procs>(
     spare: &mut Option<ArgRef>,
     wake: &mut Wake<'a>,
 ) -> std::result::Result<Option<Done>, Retry> {
-    let mut tm = on.unwrap_or_else(|| s.pick(t.last_p()));
+    let mut tm = on.unwrap_or_else(|| s.pick(t.home().index));
     let mut h = tm.lock(s);
     let mut backoff = Backoff::new();
     while h.dead {
@@ -343,7 +343,7 @@ fn insert_pinned<'a, S: Procs>(
     }
     if l.state != State::Removed {
         // Somebody else armed it meanwhile: it is in a heap, so change it there.
-        let home = s.timers(l.p());
+        let home = l.home(s);
         return Ok(Some(change_locked(s, l, home, arm, spare, wake)));
     }
     if let Err(e) = room {
@@ -351,7 +351,7 @@ fn insert_pinned<'a, S: Procs>(
         return Err(e.into());
     }
     let done = write(s, &mut l, arm, spare);
-    l.set_p(tm.index);
+    l.set_home(tm);
     let due = l.due();
     l.key = due;
     l.set_stamp(0);
@@ -374,7 +374,7 @@ pub(super) fn stop_locked<S: Procs>(s: &S, l: &mut Locked<'_>) -> bool {
     l.when = 0;
     l.set_stamp(0);
     l.order_call();
-    s.timers(l.p()).add_deleted();
+    l.home(s).add_deleted();
     s.block().add(Counter::Stopped, !l.has(CHAN) as u64);
     true
 }
@@ -405,7 +405,7 @@ pub(crate) fn deltimer<S: Procs>(s: &S, t: TimerRef, id: Option<u32>) -> Result<
         return Ok(free_locked(s, t, l));
     }
     stop_locked(s, &mut l);
-    let tm = s.timers(l.p());
+    let tm = l.home(s);
     l.unlock(State::Modified);
     if tm.owes_sweep() {
         sweep_over_bound(s, tm);
@@ -431,7 +431,7 @@ pub(crate) fn set_slack<S: Procs>(s: &S, t: TimerRef, id: Option<u32>, ns: i64) 
         return Ok(());
     }
     let mut wake = Wake::default();
-    let tm = s.timers(l.p());
+    let tm = l.home(s);
     unlock_modified(l, tm, &mut wake);
     wake.call(s);
     Ok(())

@@ -36,7 +36,7 @@ pub(crate) fn move_timers<S: Procs>(s: &S, to: &Timers, from: &Timers) -> Result
         }
         let key = l.due();
         l.key = key;
-        l.set_p(to.index);
+        l.set_home(to);
         l.set_stamp(0);
         first = first.min(key);
         dst.insert(key, e.t);

@@ -207,7 +207,7 @@ impl<'a, S: Procs> Pass<'a, S> {
         let s = self.s;
         let h = self.h();
         let early = now < l.key;
-        if early || l.key != l.due() || l.p() != h.tm.index {
+        if early || l.key != l.due() || !std::ptr::eq(l.home(s), h.tm) {
             s.block().add(Counter::Early, early as u64);
             badtimer(s, t, if early { Rule::Early } else { Rule::Key });
         }

@@ -2,11 +2,12 @@
 //! gone. So a handle or id, however old, points at a timer and never at anything else.
 //!
 //! A chunk is aligned to its size: from a timer's address its chunk is found by masking,
-//! and there the sched and the timer's generation. An id is (chunk, slot, generation).
+//! and there the timer's generation. An id is (chunk, slot, generation).
 
 use super::cache::Cache;
 use super::pool::{self, Pool};
 use super::timer::{FREED, Func, Timer, TimerRef};
+use super::timers::Timers;
 use crate::error::{Error, Result};
 use crate::host::{HUGE, Host};
 use std::ffi::c_void;
@@ -23,12 +24,10 @@ const L2: usize = 1 << 12;
 
 #[repr(C, align(65536))]
 struct Chunk {
-    /// The sched, for handles. Never changes.
-    owner: *const c_void,
     no: u32,
     /// Whose memory it is: see `Part`. Never changes.
     part: Part,
-    _pad: [u32; 12],
+    _pad: [u32; 14],
     /// 0: never used. Then 1, and raised, under the timer's lock, when it is freed.
     generations: [AtomicU32; SLOTS],
     timers: [Timer; SLOTS],
@@ -57,8 +56,6 @@ type Table = [AtomicPtr<Chunk>; L2];
 pub(crate) struct Slab {
     /// What is free.
     pub(crate) pool: Pool<Chunks>,
-    /// Of the owner, in OWNERS. Never changes once timers are made.
-    number: u32,
     /// Written under the pool's lock, read by anybody: an entry never changes once it is set.
     tables: [AtomicPtr<Table>; L1],
 }
@@ -85,31 +82,19 @@ impl Slab {
                 arena: None,
                 arena_left: 0,
             }),
-            number: 0,
             tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
         }
     }
 
-    /// The owner's address is known: finds a number for it, if one is left.
-    pub(crate) fn set_owner(&mut self, owner: *const c_void) {
-        let free = |slot: &AtomicPtr<c_void>| {
-            let null = std::ptr::null_mut();
-            slot.compare_exchange(null, owner.cast_mut(), Ordering::Release, Ordering::Relaxed)
-                .is_ok()
-        };
-        let at = OWNERS.iter().skip(1).position(free);
-        self.number = at.map_or(0, |i| i as u32 + 1);
-    }
-
-    /// A timer for a handle: Removed, with one reference. Counted in the pool.
+    /// A timer for a handle: Removed, with one reference, its home P 0. Counted in the pool.
     pub(crate) fn alloc(
         &self,
         host: &Host,
-        owner: *const c_void,
+        home: &Timers,
         (f, arg, flags): (Func, *mut c_void, u32),
     ) -> Result<TimerRef> {
-        let t = self.pool.take(|c| self.take_new(c, host, owner))?;
-        t.init(f, arg, flags);
+        let t = self.pool.take(|c| self.take_new(c, host, home))?;
+        t.init(home, f, arg, flags);
         Ok(t)
     }
 
@@ -117,34 +102,30 @@ impl Slab {
     ///
     /// # Safety
     /// The cache is the calling thread's.
-    pub(crate) unsafe fn fill(
-        &self,
-        cache: &Cache,
-        host: &Host,
-        owner: *const c_void,
-    ) -> Result<()> {
-        let more = || self.pool.take_some(|c| self.take_new(c, host, owner));
+    pub(crate) unsafe fn fill(&self, cache: &Cache, host: &Host, home: &Timers) -> Result<()> {
+        let more = || self.pool.take_some(|c| self.take_new(c, host, home));
         // SAFETY: the caller's promise; the alloc hook may not call us.
         unsafe { cache.fill(more) }
     }
 
     #[cold]
-    fn take_new(&self, inner: &mut Chunks, host: &Host, owner: *const c_void) -> Result<TimerRef> {
+    fn take_new(&self, inner: &mut Chunks, host: &Host, home: &Timers) -> Result<TimerRef> {
         if inner.used == SLOTS {
-            self.new_chunk(inner, host, owner)?;
+            self.new_chunk(inner, host)?;
             inner.used = 0;
         }
         let index = (inner.chunks - 1) << SLOT_BITS | inner.used as u32;
         inner.used += 1;
         let t = self.at(index).ok_or(Error::Fault)?;
         let (chunk, slot) = locate(t);
-        chunk.generations[slot].store(1, Ordering::Relaxed);
         t.set_free();
-        t.owner.store(self.number, Ordering::Relaxed);
+        t.set_first_home(home);
+        // Release: whoever asks for it by a number that he made up finds it with a home.
+        chunk.generations[slot].store(1, Ordering::Release);
         Ok(t)
     }
 
-    fn new_chunk(&self, inner: &mut Chunks, host: &Host, owner: *const c_void) -> Result<()> {
+    fn new_chunk(&self, inner: &mut Chunks, host: &Host) -> Result<()> {
         let no = inner.chunks as usize;
         if no >= L1 * L2 {
             return Err(Error::NoSpc);
@@ -166,7 +147,6 @@ impl Slab {
         // SAFETY: zeroed memory of a chunk's size, which is a valid chunk: its timers are
         // Removed with no references.
         unsafe {
-            (*p.as_ptr()).owner = owner;
             (*p.as_ptr()).no = inner.chunks;
             (*p.as_ptr()).part = part;
         }
@@ -221,12 +201,9 @@ impl Slab {
 
     /// The timer of an id, and the generation that the id names. Any number may be asked for.
     pub(crate) fn find(&self, id: u64) -> Option<(TimerRef, u32)> {
-        let generation = id as u32;
-        if generation == 0 {
-            None
-        } else {
-            Some((self.at((id >> 32) as u32)?, generation))
-        }
+        let asked = id as u32;
+        let t = self.at((id >> 32) as u32)?;
+        (asked != 0 && generation(t) != 0).then_some((t, asked))
     }
 
     /// Takes a timer back that is counted in the pool: see Pool::give_back. Its generation was
@@ -277,9 +254,6 @@ impl Slab {
     /// # Safety
     /// No handle, id or entry is used any more.
     pub(crate) unsafe fn destroy(&mut self, host: &Host) {
-        if self.number != 0 {
-            OWNERS[self.number as usize].store(std::ptr::null_mut(), Ordering::Release);
-        }
         // From the last one to the first: see Part.
         for table in self.tables.iter_mut().rev() {
             let Some(table) = NonNull::new(*table.get_mut()) else {
@@ -314,24 +288,19 @@ fn locate(t: TimerRef) -> (&'static Chunk, usize) {
     (chunk, slot)
 }
 
-/// Owners of slabs. A timer knows its owner's place here, on its own cache line; the chunk's
-/// head, where the owner stands too, would be another line on another page. 0: look there.
-static OWNERS: [AtomicPtr<c_void>; 1024] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 1024];
-
-/// The sched that a timer belongs to, as given to `alloc`.
+/// The sched that a timer belongs to. A P of it stands on the timer's own cache line; the chunk's
+/// head would be another line on another page.
 #[inline(always)]
 pub(crate) fn owner(t: TimerRef) -> *const c_void {
-    match t.owner.load(Ordering::Relaxed) as usize % OWNERS.len() {
-        0 => locate(t).0.owner,
-        // Relaxed: whoever has the timer has synchronised with who made it.
-        n => OWNERS[n].load(Ordering::Relaxed),
-    }
+    t.home().owner
 }
 
+/// 0: the slot was never used.
 #[inline(always)]
 pub(crate) fn generation(t: TimerRef) -> u32 {
     let (chunk, slot) = locate(t);
-    chunk.generations[slot].load(Ordering::Relaxed)
+    // Acquire: see take_new.
+    chunk.generations[slot].load(Ordering::Acquire)
 }
 
 /// For tests.
@@ -434,12 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_never_used_is_not_found() {
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
+        let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+        let t = slab.alloc(&host, &home, new).unwrap();
+        assert_eq!(slab.find(id(t)), Some((t, 1)));
+        assert!(std::ptr::eq(t.home(), &home));
+        for made_up in [1 << 32 | 1, 1 << 32, 0] {
+            assert_eq!(slab.find(id(t) & !0xffff_ffff | made_up), None);
+        }
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+    }
+
+    #[test]
     fn a_slot_whose_generation_would_wrap_is_retired() {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
         let new = |slab: &Slab| {
             let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
-            slab.alloc(&host, std::ptr::null(), new).unwrap()
+            slab.alloc(&host, &home, new).unwrap()
         };
         let t = new(&slab);
         let (chunk, slot) = locate(t);
@@ -466,9 +452,10 @@ mod tests {
     fn a_full_slab_says_so() {
         let host = Host::new(Hooks::default());
         let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
         let take = || {
             let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
-            slab.alloc(&host, std::ptr::null(), new)
+            slab.alloc(&host, &home, new)
         };
         // The last chunk of all is half used.
         let t = take().unwrap();
@@ -482,7 +469,7 @@ mod tests {
         assert_eq!(take().err(), Some(Error::NoSpc));
         let cache = Cache::new();
         // SAFETY: ours.
-        let filled = unsafe { slab.fill(&cache, &host, std::ptr::null()) };
+        let filled = unsafe { slab.fill(&cache, &host, &home) };
         assert_eq!(filled, Err(Error::NoSpc));
         let in_use = left as i64 + 1;
         assert_eq!(slab.pool.in_use(), in_use, "who is refused is not counted");

@@ -13,8 +13,10 @@
 //! The timer's memory goes back to the slab when the last of its references is gone:
 //! one for "a handle or a heap entry exists" (the anchor), one for each committed run.
 
+use super::Procs;
+use super::timers::Timers;
 use crate::host::{Host, tsan};
-use crate::sync::{AtomicU32, Backoff, Guarded, Ordering, rank, store_over};
+use crate::sync::{AtomicPtr, AtomicU32, Backoff, Guarded, Ordering, rank, store_over};
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -107,11 +109,10 @@ pub(crate) struct Timer {
     status: AtomicU32,
     pub(crate) refs: AtomicU32,
     fields: Guarded<Fields>,
-    /// Index of the P whose heap points here, or did last. Changed under the locks of that
-    /// P and of the timer; who reads it without them has only a hint.
-    p: AtomicU32,
-    /// Who owns the slab, see slab.rs. Written when the slot is used for the first time.
-    pub(crate) owner: AtomicU32,
+    /// The P whose heap points here, or did last; before that P 0. Set when the slot is used
+    /// for the first time, and from then on always a P of the timer's sched. Changed under the
+    /// locks of that P and of the timer; who reads it without them has only a hint.
+    home: AtomicPtr<Timers>,
 }
 
 #[cfg(not(gt_model))]
@@ -138,14 +139,27 @@ impl Timer {
                 arg: std::ptr::null_mut(),
                 seq: 0,
             }),
-            p: AtomicU32::new(0),
-            owner: AtomicU32::new(0),
+            home: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
-    /// The P that it was on last, for an arming from a thread that has none; 0: none.
-    pub(crate) fn last_p(&self) -> u32 {
-        self.p.load(Ordering::Relaxed)
+    /// The P that it was on last, or P 0. Through this the timer's sched is found, too.
+    #[inline(always)]
+    pub(crate) fn home(&self) -> &Timers {
+        // Acquire: a P that was made later than the timer is seen whole.
+        // SAFETY: see `home`; Ps stay as long as their sched, and that as long as its timers.
+        unsafe { &*self.home.load(Ordering::Acquire) }
+    }
+
+    /// Of a slot that was never used: only now does anybody get to know it.
+    pub(crate) fn set_first_home(&self, tm: &Timers) {
+        self.set_home(tm);
+    }
+
+    #[inline(always)]
+    fn set_home(&self, tm: &Timers) {
+        let tm = std::ptr::from_ref(tm).cast_mut();
+        self.home.store(tm, Ordering::Release);
     }
 
     /// The state at this moment; Locked while somebody works on the timer.
@@ -171,6 +185,13 @@ impl Timer {
     pub(crate) fn has_runs(&self) -> bool {
         // Acquire: what the runs that have ended did is seen.
         self.refs.load(Ordering::Acquire) > 1
+    }
+
+    /// Locks the timer for a short path, if it is Modified and has neither flags nor a stamp: as
+    /// a timer mostly is that is armed again and again. No look before the compare-and-swap.
+    #[inline(always)]
+    pub(crate) fn try_lock_plain(&self) -> Option<Quick<'_>> {
+        self.try_lock_quick(State::Modified as u32, PRIOR)
     }
 
     /// Locks the timer for a short path: if it is in a heap, nobody holds it, and it has
@@ -277,7 +298,7 @@ impl Timer {
     /// whose list it was in. A caller with a stale id may hold the lock at this moment, but sees
     /// FREED, looks at nothing else, and puts back only what he finds unchanged.
     #[inline(always)]
-    pub(crate) fn init(&self, f: Func, arg: *mut c_void, flags: u32) {
+    pub(crate) fn init(&self, home: &Timers, f: Func, arg: *mut c_void, flags: u32) {
         // SAFETY: free, and the caller's.
         unsafe {
             *self.fields.get() = Fields {
@@ -289,7 +310,7 @@ impl Timer {
                 seq: 0,
             };
         }
-        self.p.store(0, Ordering::Relaxed);
+        self.set_home(home);
         self.refs.store(1, Ordering::Relaxed);
         // Release: who locks it sees the fields, and a caller with a stale id the generation.
         let word = flags | State::Removed as u32;
@@ -429,16 +450,17 @@ impl Locked<'_> {
         std::ptr::from_ref(self.t).cast()
     }
 
-    /// The P whose heap the timer is in, or was in last.
+    /// The P whose heap the timer is in, or was in last. Both are of this sched.
     #[inline(always)]
-    pub(crate) fn p(&self) -> u32 {
-        self.t.p.load(Ordering::Relaxed)
+    pub(crate) fn home<'s, S: Procs>(&self, _: &'s S) -> &'s Timers {
+        // SAFETY: as in Timer::home: it stays as long as the sched.
+        unsafe { &*self.t.home.load(Ordering::Relaxed) }
     }
 
     /// The timer goes to another P's heap. The locks of both are held.
     #[inline(always)]
-    pub(crate) fn set_p(&mut self, p: u32) {
-        self.t.p.store(p, Ordering::Relaxed);
+    pub(crate) fn set_home(&mut self, tm: &Timers) {
+        self.t.set_home(tm);
     }
 
     /// Slack in ns, rounded down to a power of two. 0: none.
@@ -486,12 +508,22 @@ pub(crate) struct Quick<'a> {
     word: u32,
 }
 
-impl Quick<'_> {
+impl<'a> Quick<'a> {
     /// Unlocks it, with these flags or this stamp (shifted) too.
     #[inline(always)]
     pub(crate) fn unlock(self, state: State, also: u32) {
         let word = self.word & !(STATE | STAMP) | state as u32 | also;
         rank::leave(rank::TIMER);
+        // Release: as in Locked::unlock.
+        self.t.status.store(word, Ordering::Release);
+    }
+
+    /// Unlocks it, Modified, with neither flags nor a stamp; it had no flags.
+    #[inline(always)]
+    pub(crate) fn unlock_plain(self) {
+        debug_assert!(self.word & !(STATE | PRIOR | STAMP) == 0);
+        rank::leave(rank::TIMER);
+        let word = State::Modified as u32;
         // Release: as in Locked::unlock.
         self.t.status.store(word, Ordering::Release);
     }
@@ -503,15 +535,17 @@ impl Quick<'_> {
         self.t.status.store(self.word, Ordering::Release);
     }
 
+    /// The P whose heap the timer is in, or was in last.
     #[inline(always)]
-    pub(crate) fn p(&self) -> u32 {
-        self.t.p.load(Ordering::Relaxed)
+    pub(crate) fn home(&self) -> &'a Timers {
+        // SAFETY: as in Timer::home. Relaxed: the lock orders it.
+        unsafe { &*self.t.home.load(Ordering::Relaxed) }
     }
 
     /// The timer goes to a P's heap. Its lock is held.
     #[inline(always)]
-    pub(crate) fn set_p(&mut self, p: u32) {
-        self.t.p.store(p, Ordering::Relaxed);
+    pub(crate) fn set_home(&mut self, tm: &Timers) {
+        self.t.set_home(tm);
     }
 }
 

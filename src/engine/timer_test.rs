@@ -3,6 +3,7 @@
 
 use super::slab::Slab;
 use super::timer::{CHAN, DETACHED, Func, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
+use super::timers::Timers;
 use crate::host::{Hooks, Host};
 use crate::sync::rank;
 use std::ffi::c_void;
@@ -16,8 +17,9 @@ unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
 fn for_each(f: impl Fn(TimerRef, &Host, State)) {
     let host = Host::new(Hooks::default());
     let mut slab = Slab::new();
+    let home = Timers::new(std::ptr::null(), 0);
     let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
-    let t = slab.alloc(&host, std::ptr::null(), new).unwrap();
+    let t = slab.alloc(&host, &home, new).unwrap();
     for state in [State::Removed, State::Waiting, State::Modified] {
         for (flags, stamp, slack) in [
             (0, 0, 1),
@@ -73,6 +75,9 @@ fn a_locked_timer_keeps_its_flags() {
 fn a_short_path_asks_for_the_uncommon() {
     for_each(|t, _, state| {
         let was = t.flags();
+        let plain = t.try_lock_plain().map(|l| l.put_back());
+        assert_eq!(plain.is_some(), was == State::Modified as u32);
+        assert_eq!(t.flags(), was);
         for uncommon in [SHUTDOWN, HAS_DROP, CHAN | DETACHED, SHUTDOWN | HAS_DROP] {
             let free = was & uncommon == 0;
             let heaped = t.try_lock_heaped(uncommon).map(|l| l.put_back());

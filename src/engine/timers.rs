@@ -28,6 +28,7 @@ use super::timer::{LOCK, MAX_WHEN, SCAN, State, TimerRef};
 use super::{Procs, sweep};
 use crate::host::Host;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Guarded, Ordering, RawLock, rank, sc_fence};
+use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 
 /// Keeps what follows on cache lines of its own.
@@ -51,6 +52,8 @@ pub(crate) struct Timers {
     rearm: Line<Rearm>,
     /// Held by who scans, while `lock` is let go. Taken before that.
     scans: RawLock,
+    /// Whom the P belongs to, for Procs::of. Never changes.
+    pub(crate) owner: *const c_void,
     /// The P's index. Never changes.
     pub(crate) index: u32,
 }
@@ -100,12 +103,15 @@ struct Published {
     in_mask: AtomicU32,
 }
 
-/// What a re-arm looks at; seldom written, so that all threads have it in their caches.
+/// All that a re-arm reads of a P and its sched; seldom written, so that all threads have it
+/// in their caches.
 struct Rearm {
+    /// The sched's uid, while its short paths are open; else a number that no sched has.
+    quick: AtomicU64,
     /// Not later than any `when` below its key of a Modified timer; NONE: there is none.
     /// Lowered by modtimer under the timer's lock only; cleared under the P's lock.
     timer_modified_earliest: AtomicI64,
-    /// `now` of the pass under way; i64::MIN when there is none. Read without the lock: a
+    /// `now` of the pass under way; NO_PASS when there is none. Read without the lock: a
     /// stale reading means that the arming came before the pass, or after it.
     pass_now: AtomicI64,
     /// Its number, 1..=0xffff.
@@ -114,14 +120,18 @@ struct Rearm {
 
 /// Later than any time: so "is it earlier" needs no second question.
 pub(super) const NONE: i64 = i64::MAX;
+/// Earlier than any time. And whatever is no time is not later than this, so the short path asks
+/// one question for both.
+const NO_PASS: i64 = 0;
 
-// SAFETY: `inner` is guarded by `lock`; the runs in it are linked and unlinked under it.
+// SAFETY: `inner` is guarded by `lock`; the runs in it are linked and unlinked under it; the
+// owner is Sync.
 unsafe impl Sync for Timers {}
 // SAFETY: as above.
 unsafe impl Send for Timers {}
 
 impl Timers {
-    pub(crate) fn new(index: u32) -> Self {
+    pub(crate) fn new(owner: *const c_void, index: u32) -> Self {
         Timers {
             lock: RawLock::new(rank::TIMERS),
             inner: Guarded::new(Inner {
@@ -144,13 +154,27 @@ impl Timers {
                 in_mask: AtomicU32::new(0),
             }),
             rearm: Line(Rearm {
+                quick: AtomicU64::new(u64::MAX),
                 timer_modified_earliest: AtomicI64::new(NONE),
-                pass_now: AtomicI64::new(i64::MIN),
+                pass_now: AtomicI64::new(NO_PASS),
                 pass_seq: AtomicU32::new(1),
             }),
             scans: RawLock::new(rank::SCANS),
+            owner,
             index,
         }
+    }
+
+    /// See Sched::quick.
+    #[inline(always)]
+    pub(crate) fn quick(&self) -> u64 {
+        // Relaxed: it changes in a fork child only, which has one thread, and before the P is
+        // known.
+        self.rearm.quick.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_quick(&self, uid: u64) {
+        self.rearm.quick.store(uid, Ordering::Relaxed);
     }
 
     #[inline]
@@ -591,7 +615,7 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn end_pass(&mut self) {
         self.passes = self.passes.saturating_sub(1); // 0 already in a fork child
         if self.passes == 0 {
-            self.tm.rearm.pass_now.store(i64::MIN, Ordering::Relaxed);
+            self.tm.rearm.pass_now.store(NO_PASS, Ordering::Relaxed);
             self.next_pass();
         }
     }
@@ -611,7 +635,7 @@ impl<S: Procs> Held<'_, S> {
     pub(crate) fn set_passes_after_fork(&mut self, passes: u32) {
         self.passes = passes;
         if passes == 0 {
-            self.tm.rearm.pass_now.store(i64::MIN, Ordering::Relaxed);
+            self.tm.rearm.pass_now.store(NO_PASS, Ordering::Relaxed);
         }
         self.next_pass();
     }

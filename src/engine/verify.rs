@@ -48,7 +48,7 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
         let l = e.t.lock(h.s.host());
         let broken = if l.state == State::Removed {
             Some(Rule::State)
-        } else if l.p() != h.tm.index {
+        } else if !std::ptr::eq(l.home(h.s), h.tm) {
             Some(Rule::Owner)
         } else if l.key != e.when || (l.state == State::Waiting && l.due() != l.key) {
             Some(Rule::Key)

@@ -227,7 +227,8 @@ pub(super) unsafe fn any_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sc
         }
         // SAFETY: a node of a slab; not NULL.
         let node = unsafe { TimerRef::new(NonNull::new_unchecked(t.cast())) };
-        if engine::slab_generation(node) as usize & 63 != tag {
+        let generation = engine::slab_generation(node);
+        if generation == 0 || generation as usize & 63 != tag {
             return Err(Error::Stale);
         }
         t
@@ -238,22 +239,18 @@ pub(super) unsafe fn any_timer<'a>(t: *mut gt_timer) -> Result<(TimerRef, &'a Sc
     Ok((t, unsafe { &*engine::owner(t).cast::<Sched>() }))
 }
 
-/// The timer of a handle and its sched, for the short paths (engine/fast.rs): the timer's
-/// flags say when its sched was freed, and the sched when it is a fork child's. `None`: the
-/// long way.
+/// The timer of a handle, for the short paths (engine/fast.rs): the timer's flags say when its
+/// sched was freed, and its P when it is a fork child's. `None`: the long way.
 ///
 /// # Safety
 /// As for `any_timer`.
 #[inline(always)]
-pub(super) unsafe fn fast_timer<'a>(t: *mut gt_timer) -> Option<(TimerRef, &'a Sched)> {
+pub(super) unsafe fn fast_timer(t: *mut gt_timer) -> Option<TimerRef> {
     if cfg!(feature = "checked") {
         return None;
     }
-    // SAFETY: the caller's promise: a node of a slab, or NULL; the sched outlives it.
-    unsafe {
-        let t = TimerRef::new(NonNull::new(t.cast())?);
-        Some((t, &*engine::owner(t).cast::<Sched>()))
-    }
+    // SAFETY: the caller's promise: a node of a slab, or NULL.
+    Some(unsafe { TimerRef::new(NonNull::new(t.cast())?) })
 }
 
 /// The timer of a handle, which has no channel, and its open sched.

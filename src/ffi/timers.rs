@@ -4,14 +4,13 @@ use super::handle::{
     any_timer, call, call_ptr, fast_timer, func_timer, gt_p, gt_sched, gt_timer, live_p, pointer,
     sched, timer, timer_handle,
 };
-use crate::engine::{self, Arm, Func, State, TimerRef, Timers};
+use crate::engine::{self, Arm, Func, State, TimerRef, Timers, fast};
 use crate::error::{Error, Result};
 use crate::host::Boundary;
 use crate::procs::{self, P, Sched, forked};
 use crate::time;
 use libc::uintptr_t;
 use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
 
 /// What a timer calls: the argument, the sequence number of gt_modtimer, and how late the
 /// call is: now - when, in nanoseconds, never below 0.
@@ -72,70 +71,82 @@ pub(super) fn arm_with(
     })
 }
 
-/// # Safety
-/// As for `any_timer`.
+/// The same for the short paths, which look at the numbers themselves.
 #[inline(always)]
-unsafe fn fast_rearm(t: *mut gt_timer, arm: &Result<Arm>) -> Option<bool> {
-    let arm = arm.as_ref().ok()?;
-    // SAFETY: the caller's promise.
-    let (t, s) = unsafe { fast_timer(t) }?;
-    engine::fast::rearm(s, t, arm)
+fn unchecked(when: i64, period: i64, f: gt_func, arg: *mut c_void, seq: usize) -> Option<Arm> {
+    let set = Some((f?, arg, seq));
+    Some(Arm {
+        set,
+        ..Arm::at(when, period)
+    })
 }
 
-/// modtimer by handle, when it is not a case for engine/fast.rs.
+/// modtimer by handle, when fast::rearm has left it to us. Here and below: what a short path ends
+/// in is `extern "C"`, which no panic leaves, so that it can be jumped to.
 ///
 /// # Safety
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn modtimer_by(t: *mut gt_timer, arm: Result<Arm>) -> c_int {
+unsafe extern "C" fn modtimer_by(
+    t: *mut gt_timer,
+    when: i64,
+    period: i64,
+    f: gt_func,
+    arg: *mut c_void,
+    seq: uintptr_t,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
+    if let Some(replaced) = fast.and_then(|(t, arm)| fast::rearm_any::<Sched>(t, &arm)) {
+        return replaced as c_int;
+    }
     call(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         let (t, s) = unsafe { func_timer(t) }?;
-        engine::modtimer(s, t, None, None, &arm?)
+        engine::modtimer(s, t, None, None, &arm_with(when, period, f, arg, seq)?)
     })
 }
 
-/// For calls that keep f, arg and seq. The timer is in a heap; or if not, `insert_by`.
+/// For calls that keep f, arg and seq, when fast::rearm has left it to us: most likely the
+/// timer is in no heap.
 ///
 /// # Safety
 /// As for `any_timer`.
-#[inline(always)]
-unsafe fn rearm(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
-    let new = arm(when, period, add);
-    // SAFETY: the caller's promise, here and below.
-    if let Ok(arm) = &new
-        && let Some((node, s)) = unsafe { fast_timer(t) }
-    {
-        return match engine::fast::rearm(s, node, arm) {
-            Some(pending) => pending as c_int,
-            None => unsafe { insert_by(t, s, when, period, add) },
-        };
-    }
-    // SAFETY: as above.
-    unsafe { modtimer_by(t, new) }
-}
-
-/// When fast::rearm has left it to us: most likely the timer is in no heap. All in registers, so
-/// that the way past it has nothing to save.
-///
-/// # Safety
-/// As for `any_timer`; not NULL, and `s` is its sched.
 #[inline(never)]
-unsafe fn insert_by(t: *mut gt_timer, s: &Sched, when: i64, period: i64, add: bool) -> c_int {
+unsafe extern "C" fn rearm_by(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
     let arm = Arm {
-        when,
-        period,
-        set: None,
         add,
+        ..Arm::at(when, period)
     };
     // SAFETY: the caller's promise.
-    let node = unsafe { TimerRef::new(NonNull::new_unchecked(t.cast())) };
-    match engine::fast::insert(s, node, &arm) {
-        Some(pending) => pending as c_int,
+    let fast = unsafe { fast_timer(t) };
+    match fast.and_then(|t| fast::insert::<Sched>(t, &arm)) {
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
-        None => unsafe { modtimer_by(t, Ok(arm)) },
+        None => unsafe { rearm_slowly(t, when, period, add) },
     }
+}
+
+/// # Safety
+/// As for `any_timer`.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn rearm_slowly(t: *mut gt_timer, when: i64, period: i64, add: bool) -> c_int {
+    let unchecked = Arm {
+        add,
+        ..Arm::at(when, period)
+    };
+    // SAFETY: the caller's promise.
+    let fast = unsafe { fast_timer(t) };
+    if let Some(replaced) = fast.and_then(|t| fast::rearm_any::<Sched>(t, &unchecked)) {
+        return replaced as c_int;
+    }
+    call(|| {
+        // SAFETY: as above.
+        let (t, s) = unsafe { func_timer(t) }?;
+        engine::modtimer(s, t, None, None, &arm(when, period, add)?)
+    })
 }
 
 /// deltimer by handle, when fast::stop has left it to us.
@@ -144,7 +155,7 @@ unsafe fn insert_by(t: *mut gt_timer, s: &Sched, when: i64, period: i64, add: bo
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn deltimer_by(t: *mut gt_timer) -> c_int {
+unsafe extern "C" fn deltimer_by(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise.
         let (t, s) = unsafe { func_timer(t) }?;
@@ -240,7 +251,7 @@ unsafe fn new_timer_unusually(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
     // SAFETY: the caller's promise.
-    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free(s, t)) {
+    match unsafe { fast_timer(t) }.and_then(fast::free::<Sched>) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
         None => unsafe { free_by(t) },
@@ -252,9 +263,9 @@ pub unsafe extern "C" fn gt_timer_free(t: *mut gt_timer) -> c_int {
 /// # Safety
 /// As for `any_timer`.
 #[inline(never)]
-unsafe fn free_by(t: *mut gt_timer) -> c_int {
+unsafe extern "C" fn free_by(t: *mut gt_timer) -> c_int {
     // SAFETY: the caller's promise.
-    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::free_removed(s, t)) {
+    match unsafe { fast_timer(t) }.and_then(fast::free_removed::<Sched>) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
         None => unsafe { free_long(t) },
@@ -265,7 +276,7 @@ unsafe fn free_by(t: *mut gt_timer) -> c_int {
 /// As for `any_timer`.
 #[cold]
 #[inline(never)]
-unsafe fn free_long(t: *mut gt_timer) -> c_int {
+unsafe extern "C" fn free_long(t: *mut gt_timer) -> c_int {
     call(|| {
         // SAFETY: the caller's promise. Legal after gt_sched_free too.
         let (t, s) = unsafe { any_timer(t) }?;
@@ -287,8 +298,16 @@ unsafe fn free_long(t: *mut gt_timer) -> c_int {
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_addtimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
+    let arm = Arm {
+        add: true,
+        ..Arm::at(when, period)
+    };
     // SAFETY: the caller's promise.
-    unsafe { rearm(t, when, period, true) }
+    match unsafe { fast_timer(t) }.and_then(|t| fast::rearm_any::<Sched>(t, &arm)) {
+        Some(replaced) => replaced as c_int,
+        // SAFETY: as above.
+        None => unsafe { rearm_by(t, when, period, true) },
+    }
 }
 
 /// Arms a timer, armed or not, with new f, arg and seq. If it is in a heap it stays
@@ -311,12 +330,12 @@ pub unsafe extern "C" fn gt_modtimer(
     arg: *mut c_void,
     seq: uintptr_t,
 ) -> c_int {
-    let arm = arm_with(when, period, f, arg, seq);
     // SAFETY: the caller's promise.
-    match unsafe { fast_rearm(t, &arm) } {
-        Some(pending) => pending as c_int,
+    let fast = unsafe { fast_timer(t) }.zip(unchecked(when, period, f, arg, seq));
+    match fast.and_then(|(t, arm)| fast::rearm::<Sched>(t, &arm)) {
+        Some(replaced) => replaced as c_int,
         // SAFETY: as above.
-        None => unsafe { modtimer_by(t, arm) },
+        None => unsafe { modtimer_by(t, when, period, f, arg, seq) },
     }
 }
 
@@ -332,8 +351,13 @@ pub unsafe extern "C" fn gt_modtimer(
 /// `t` is NULL or a live timer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_resettimer(t: *mut gt_timer, when: i64, period: i64) -> c_int {
+    let arm = Arm::at(when, period);
     // SAFETY: the caller's promise.
-    unsafe { rearm(t, when, period, false) }
+    match unsafe { fast_timer(t) }.and_then(|t| fast::rearm::<Sched>(t, &arm)) {
+        Some(replaced) => replaced as c_int,
+        // SAFETY: as above.
+        None => unsafe { rearm_by(t, when, period, false) },
+    }
 }
 
 /// gt_addtimer, naming the P that the timer goes to. One that is still in a heap, as a
@@ -426,7 +450,7 @@ pub unsafe extern "C" fn gt_resettimer_on(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
     // SAFETY: the caller's promise.
-    match unsafe { fast_timer(t) }.and_then(|(t, s)| engine::fast::stop(s, t)) {
+    match unsafe { fast_timer(t) }.and_then(fast::stop::<Sched>) {
         Some(stopped) => stopped as c_int,
         // SAFETY: as above.
         None => unsafe { deltimer_by(t) },

@@ -10,10 +10,11 @@ use crate::engine::{
 use crate::error::Error;
 use crate::host::{Hooks, Host};
 use crate::sync::{AtomicU32, Ordering};
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32 as Count, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
 
 const THREADS: usize = 2;
 
@@ -39,21 +40,27 @@ unsafe impl Send for World {}
 // SAFETY: as above.
 unsafe impl Sync for World {}
 
-/// The world as one thread sees it.
-struct View(Arc<World>, usize);
+loom::thread_local! {
+    /// The number of the thread's block.
+    static ME: Cell<usize> = Cell::new(0);
+}
 
-impl Procs for View {
+/// The world as a thread sees it.
+struct View(Arc<World>);
+
+impl Procs for World {
     fn host(&self) -> &Host {
-        &self.0.host
+        &self.host
     }
     fn now(&self) -> i64 {
         1
     }
-    fn timers(&self, _p: u32) -> &Timers {
-        &self.0.tm
+    fn of(p: &Timers) -> &World {
+        // SAFETY: `world` has put it there; it outlives its P.
+        unsafe { &*p.owner.cast() }
     }
     fn pick(&self, _last: u32) -> &Timers {
-        &self.0.tm
+        &self.tm
     }
     fn wake(&self, _p: &Timers, _when: i64) {}
     fn set_mask(&self, _p: u32, _on: bool) {}
@@ -61,41 +68,44 @@ impl Procs for View {
     fn unhold(&self, _p: &Timers) {}
     fn pass_done(&self, _p: &Timers) {}
     fn block(&self) -> &Block {
-        &self.0.blocks[self.1]
+        &self.blocks[ME.with(Cell::get)]
     }
-    fn quick_block(&self) -> Option<&Block> {
-        let open = self.0.quick.load(Ordering::Relaxed) == 1;
+    fn quick_block(p: &Timers) -> Option<&Block> {
+        Self::of(p).quick_block_here()
+    }
+    fn quick_block_here(&self) -> Option<&Block> {
+        let open = self.quick.load(Ordering::Relaxed) == 1;
         open.then(|| self.block())
     }
-    fn quick_p(&self) -> Option<&Timers> {
-        Some(&self.0.tm)
+    fn quick_p(p: &Timers) -> Option<&Timers> {
+        Some(p)
     }
     fn verifying(&self) -> bool {
         false
     }
     fn generation(&self, t: TimerRef) -> u32 {
-        self.0.generations[self.number(t)].load(SeqCst)
+        self.generations[self.number(t)].load(SeqCst)
     }
     fn raise_generation(&self, t: TimerRef) {
-        self.0.generations[self.number(t)].fetch_add(1, SeqCst);
+        self.generations[self.number(t)].fetch_add(1, SeqCst);
     }
     fn give_back(&self, t: TimerRef) {
         t.refs.store(0, Ordering::Relaxed);
-        self.0.pool.give_back(t, false, || {
-            self.0.gone.fetch_add(1, SeqCst);
+        self.pool.give_back(t, false, || {
+            self.gone.fetch_add(1, SeqCst);
         });
     }
     fn give_back_to(&self, block: &Block, t: TimerRef) {
-        cache::take_back(block, &self.0.pool, t);
+        cache::take_back(block, &self.pool, t);
     }
 }
 
 unsafe extern "C-unwind" fn called(_: *mut c_void, _: usize, _: i64) {}
 
 fn world(nodes: usize) -> Arc<World> {
-    let w = Arc::new(World {
+    let w = Arc::new_cyclic(|w: &Weak<World>| World {
         host: Host::new(Hooks::default()),
-        tm: Timers::new(0),
+        tm: Timers::new(w.as_ptr().cast(), 0),
         quick: AtomicU32::new(1),
         blocks: std::array::from_fn(|_| Block::new(1, false, false)),
         timers: (0..nodes).map(|_| Timer::new()).collect(),
@@ -106,9 +116,17 @@ fn world(nodes: usize) -> Arc<World> {
     });
     for t in &w.timers {
         t.set_free();
+        t.set_first_home(&w.tm);
     }
-    w.tm.lock(&View(w.clone(), 0)).dead = false;
+    w.tm.lock(&*w).dead = false;
     w
+}
+
+impl World {
+    fn number(&self, t: TimerRef) -> usize {
+        let mut all = self.timers.iter();
+        all.position(|x| std::ptr::eq(x, t.as_ptr())).unwrap()
+    }
 }
 
 impl View {
@@ -118,8 +136,7 @@ impl View {
     }
 
     fn number(&self, t: TimerRef) -> usize {
-        let mut all = self.0.timers.iter();
-        all.position(|x| std::ptr::eq(x, t.as_ptr())).unwrap()
+        self.0.number(t)
     }
 
     /// gt_timer_new.
@@ -132,40 +149,40 @@ impl View {
             })
         };
         let arg = std::ptr::null_mut();
-        if let Some(t) = cache::make(self, called, arg, 0) {
+        if let Some(t) = cache::make(&*self.0, &self.0.tm, called, arg, 0) {
             return Ok(t);
         }
         let new = |used: &mut usize| new(used).ok_or(Error::NoMem);
-        if let Some(b) = self.quick_block() {
+        if let Some(b) = self.0.quick_block_here() {
             // SAFETY: this thread's.
             unsafe { b.cache.fill(|| self.0.pool.take_some(new)) }?;
-            if let Some(t) = cache::make(self, called, arg, 0) {
+            if let Some(t) = cache::make(&*self.0, &self.0.tm, called, arg, 0) {
                 return Ok(t);
             }
         }
         let t = self.0.pool.take(new)?;
-        t.init(called, arg, 0);
+        t.init(&self.0.tm, called, arg, 0);
         Ok(t)
     }
 
     fn free(&self, t: TimerRef) {
-        timer_free(self, t, None).unwrap();
+        timer_free(&*self.0, t, None).unwrap();
     }
 
     fn arm(&self, t: TimerRef, when: i64) -> Result<bool, Error> {
-        modtimer(self, t, None, None, &Arm::at(when, 0))
+        modtimer(&*self.0, t, None, None, &Arm::at(when, 0))
     }
 
     /// The same by the short path, if it can be done so.
     fn add(&self, t: TimerRef, when: i64) {
-        fast::insert(self, t, &Arm::at(when, 0));
+        fast::insert::<World>(t, &Arm::at(when, 0));
     }
 
     /// gt_sched_free, as Sched::close, when no pass is under way.
     fn close(&self) {
         self.0.quick.store(0, Ordering::Relaxed);
         for i in 0..self.0.pool.with(|used| *used) {
-            stop_for_good(self, self.t(i));
+            stop_for_good(&*self.0, self.t(i));
         }
         self.0.tm.pass_by();
         self.sum_up();
@@ -192,7 +209,7 @@ impl View {
                 "gone, though timers are in use"
             );
             self.free(self.t(i));
-            trim(self, &self.0.tm);
+            trim(&*self.0, &self.0.tm);
         }
         assert_eq!(self.0.gone.load(SeqCst), 1, "the sched is never destroyed");
         assert_eq!(self.0.pool.in_use(), 0);
@@ -203,16 +220,19 @@ impl View {
 fn model(before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
     explore(2, 3, false, move || {
         let w = world(2);
-        before(&View(w.clone(), 0));
+        before(&View(w.clone()));
         let run = |f: fn(&View), me| {
             let w = w.clone();
-            loom::thread::spawn(move || f(&View(w, me)))
+            loom::thread::spawn(move || {
+                ME.with(|m| m.set(me));
+                f(&View(w))
+            })
         };
         let threads = [run(a, 0), run(b, 1)];
         for t in threads {
             t.join().unwrap();
         }
-        end(&View(w.clone(), 0));
+        end(&View(w.clone()));
         w.tm.release_heap(&w.host);
     });
 }
@@ -237,8 +257,8 @@ fn model_new_against_a_stale_id() {
             make_node_0(v);
             v.arm(v.t(0), 100).unwrap();
         },
-        |v| assert_eq!(deltimer(v, v.t(0), Some(1)), Err(Error::Stale)),
-        |v| assert_eq!(deltimer(v, v.t(0), Some(2)), Ok(true), "it is armed"),
+        |v| assert_eq!(deltimer(&*v.0, v.t(0), Some(1)), Err(Error::Stale)),
+        |v| assert_eq!(deltimer(&*v.0, v.t(0), Some(2)), Ok(true), "it is armed"),
     );
 }
 
@@ -249,7 +269,7 @@ fn model_new_against_a_guessed_id() {
         used_before,
         make_node_0,
         |v| {
-            let stopped = deltimer(v, v.t(0), Some(2));
+            let stopped = deltimer(&*v.0, v.t(0), Some(2));
             assert!(matches!(stopped, Err(Error::Stale) | Ok(false)));
         },
         |v| v.free(v.t(0)),
@@ -265,10 +285,10 @@ fn model_insertion_in_its_place_against_a_stale_id() {
             v.add(v.t(1), 200);
             let _ = v.make();
         },
-        |v| assert_eq!(deltimer(v, v.t(0), Some(1)), Err(Error::Stale)),
+        |v| assert_eq!(deltimer(&*v.0, v.t(0), Some(1)), Err(Error::Stale)),
         |v| {
             // Else the short path was not open: the other one held the timer.
-            if v.0.tm.lock(v).heap.get(0).t == v.t(1) {
+            if v.0.tm.lock(&*v.0).heap.get(0).t == v.t(1) {
                 assert_eq!(v.t(0).flags() & FREED, 0, "it has a new owner");
                 assert_eq!(v.t(0).state(), State::Removed);
             }
@@ -288,7 +308,7 @@ fn model_insertion_against_the_free() {
         |v| v.add(v.t(1), 200),
         |v| v.free(v.t(0)),
         |v| {
-            trim(v, &v.0.tm);
+            trim(&*v.0, &v.0.tm);
             assert_eq!(v.t(0).refs.load(Ordering::Relaxed), 0, "it was given back");
         },
     );
@@ -310,7 +330,7 @@ fn model_close_against_an_insertion() {
         |v| v.add(v.t(1), 200),
         View::close,
         |v| {
-            trim(v, &v.0.tm);
+            trim(&*v.0, &v.0.tm);
             v.wind_up(&[1]);
         },
     );
@@ -327,7 +347,7 @@ fn model_close_against_a_short_free() {
     model(
         two_timers,
         |v| {
-            if fast::free_removed(v, v.t(0)).is_none() {
+            if fast::free_removed::<World>(v.t(0)).is_none() {
                 v.free(v.t(0)); // it was shut down before
             }
         },
@@ -369,7 +389,7 @@ fn model_nodes_of_a_thread_that_ends() {
         used_before,
         |v| {
             // SAFETY: this thread's.
-            let nodes = unsafe { v.block().cache.take_all() };
+            let nodes = unsafe { v.0.block().cache.take_all() };
             v.0.pool.give_all(nodes);
         },
         |v| match v.make() {

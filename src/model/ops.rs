@@ -149,13 +149,17 @@ impl Op {
             }
             Op::ModFast(i, when) => {
                 let arm = Arm::at(when, 0);
-                match fast::rearm(m, m.t(i), &arm).or_else(|| fast::insert(m, m.t(i), &arm)) {
-                    Some(replaced) => Out::Armed(replaced),
+                let t = m.t(i);
+                match fast::rearm::<Mini>(t, &arm)
+                    .or_else(|| fast::insert::<Mini>(t, &arm))
+                    .or_else(|| fast::rearm_any::<Mini>(t, &arm))
+                {
+                    Some(replaced) => Out::Armed(replaced != 0),
                     None => armed(modtimer(m, m.t(i), None, None, &arm)),
                 }
             }
             Op::Del(i) => stopped(deltimer(m, m.t(i), Some(1))),
-            Op::DelFast(i) => match fast::stop(m, m.t(i)) {
+            Op::DelFast(i) => match fast::stop::<Mini>(m.t(i)) {
                 Some(stopped) => Out::Stopped(stopped),
                 None => stopped(deltimer(m, m.t(i), None)),
             },
@@ -172,7 +176,7 @@ impl Op {
                 Err(_) => Out::No,
             },
             Op::Free(i) => stopped(timer_free(m, m.t(i), Some(1))),
-            Op::FreeFast(i) => match fast::free(m, m.t(i)) {
+            Op::FreeFast(i) => match fast::free::<Mini>(m.t(i)) {
                 Some(stopped) => Out::Stopped(stopped),
                 None => stopped(timer_free(m, m.t(i), None)),
             },

@@ -197,7 +197,7 @@ fn model_modtimer_of_a_detached_timer_against_two_runtimers() {
 
 /// gt_timer_free by handle of a timer with no drop function: the short path.
 fn quick_free(mini: &Mini) -> i64 {
-    let quick = fast::free(mini, mini.t(0));
+    let quick = fast::free::<Mini>(mini.t(0));
     quick.unwrap_or_else(|| timer_free(mini, mini.t(0), None).unwrap()) as i64
 }
 

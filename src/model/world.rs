@@ -14,7 +14,7 @@ use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, rank};
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64 as Time, AtomicPtr, AtomicU32 as Count, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// So many Ps.
 pub(super) const PS: usize = 2;
@@ -100,8 +100,9 @@ impl Procs for Mini {
     fn now(&self) -> i64 {
         self.clock.load(SeqCst) as i64
     }
-    fn timers(&self, p: u32) -> &Timers {
-        &self.ps[p as usize]
+    fn of(p: &Timers) -> &Mini {
+        // SAFETY: Mini::build has put it there; it outlives its Ps.
+        unsafe { &*p.owner.cast() }
     }
     fn pick(&self, last: u32) -> &Timers {
         // Relaxed: who sees a dead P in the list finds that out when he has its lock.
@@ -127,8 +128,8 @@ impl Procs for Mini {
     fn block(&self) -> &Block {
         &self.block
     }
-    fn quick_p(&self) -> Option<&Timers> {
-        Some(&self.ps[0])
+    fn quick_p(p: &Timers) -> Option<&Timers> {
+        Some(&Self::of(p).ps[0])
     }
     fn verifying(&self) -> bool {
         false
@@ -194,9 +195,9 @@ impl Mini {
             throw_: Some(throw),
             ..Hooks::default()
         };
-        let mini = Arc::new(Mini {
+        let mini = Arc::new_cyclic(|mini: &Weak<Mini>| Mini {
             host: Host::new(hooks),
-            ps: std::array::from_fn(|p| Timers::new(p as u32)),
+            ps: std::array::from_fn(|p| Timers::new(mini.as_ptr().cast(), p as u32)),
             alive: std::array::from_fn(|_| AtomicU32::new(1)),
             block: Block::new(0, false, false),
             timers: (0..n).map(|_| Timer::new()).collect(),
@@ -230,9 +231,9 @@ impl Mini {
         let arg: *mut c_void = std::ptr::from_ref(a).cast_mut().cast();
         if with_drop {
             let b = ArgRef::new(&self.host, arg, d).unwrap();
-            self.t(i).init(f, b.as_field(), HAS_DROP);
+            self.t(i).init(self.p(), f, b.as_field(), HAS_DROP);
         } else {
-            self.t(i).init(f, arg, 0);
+            self.t(i).init(self.p(), f, arg, 0);
         }
     }
 

@@ -28,7 +28,7 @@ impl Sched {
 
     #[inline(always)]
     fn make(&self, f: Func, arg: *mut c_void, flags: u32) -> Result<TimerRef> {
-        match cache::make(self, f, arg, flags) {
+        match cache::make(self, self.registry.orphan(), f, arg, flags) {
             Some(t) => Ok(t),
             None => self.make_from_slab(f, arg, flags),
         }
@@ -55,16 +55,16 @@ impl Sched {
         if self.is_closed() {
             return Err(Error::Shutdown);
         }
-        let owner = std::ptr::from_ref(self).cast();
+        let home = self.registry.orphan();
         self.block(); // this sched is the thread's last one
-        if let Some(b) = self.quick_block() {
+        if let Some(b) = self.quick_block_here() {
             // SAFETY: the short paths are open, so the block is the thread's own.
-            unsafe { self.slab.fill(&b.cache, self.host(), owner) }?;
-            if let Some(t) = cache::make(self, f, arg, flags) {
+            unsafe { self.slab.fill(&b.cache, self.host(), home) }?;
+            if let Some(t) = cache::make(self, self.registry.orphan(), f, arg, flags) {
                 return Ok(t);
             }
         }
-        self.slab.alloc(self.host(), owner, (f, arg, flags))
+        self.slab.alloc(self.host(), home, (f, arg, flags))
     }
 
     /// The sched is closed, and nobody makes timers: from now on the slab knows how many are in
@@ -117,8 +117,8 @@ mod tests {
                     set_generation(t, u32::MAX - 1);
                 }
                 let freed = match armed {
-                    false => fast::free_removed(s, t),
-                    true => fast::free(s, t),
+                    false => fast::free_removed::<Sched>(t),
+                    true => fast::free::<Sched>(t),
                 };
                 assert_eq!(freed.is_none(), last, "the short path leaves it alone");
                 if last {

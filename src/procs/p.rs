@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 #[repr(C, align(64))]
 pub(crate) struct P {
     timers: Timers,
-    /// Never changes.
-    sched: *const Sched,
     /// The handle, and each pass. 0: the slot is free.
     pub(crate) refs: AtomicU32,
     /// Raised each time the slot gets a new owner.
@@ -50,8 +48,7 @@ impl Deref for P {
 impl P {
     pub(crate) fn new(sched: *const Sched, index: u32) -> Self {
         P {
-            timers: Timers::new(index),
-            sched,
+            timers: Timers::new(sched.cast(), index),
             refs: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             bound: AtomicU64::new(0),
@@ -66,8 +63,7 @@ impl P {
 
     #[inline(always)]
     pub(crate) fn sched(&self) -> &Sched {
-        // SAFETY: a sched outlives its Ps.
-        unsafe { &*self.sched }
+        Sched::of(&self.timers)
     }
 
     #[inline(always)]
@@ -79,6 +75,7 @@ impl P {
     /// The slot gets a new owner. The P stays dead until it has adopted the orphans.
     pub(crate) fn revive(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
+        self.timers.set_quick(self.sched().quick());
         self.refs.store(1, Ordering::Relaxed);
         self.bound.store(0, Ordering::Relaxed);
         self.userdata.store(std::ptr::null_mut(), Ordering::Relaxed);

@@ -244,12 +244,13 @@ impl Registry {
 
 /// gt_p_new: a P, which adopts the orphan set.
 pub(crate) fn p_new(s: &Sched) -> Result<&P> {
-    if s.is_closed() {
-        return Err(Error::Shutdown);
-    }
     let r = &s.registry;
     r.lock.lock();
-    let made = p_new_locked(s, r);
+    // Under the lock: close looks there whether Ps are left.
+    let made = match s.is_closed() {
+        true => Err(Error::Shutdown),
+        false => p_new_locked(s, r),
+    };
     r.lock.unlock();
     if let Ok(p) = made {
         p.note_lowered_to_first(s);

@@ -158,8 +158,6 @@ impl Sched {
         };
         // SAFETY: fresh memory of a Sched's size and alignment.
         unsafe { p.write(s) };
-        // SAFETY: nobody else knows it.
-        unsafe { (*p.as_ptr()).slab.set_owner(p.as_ptr().cast()) };
         // SAFETY: just written; it stays until unref destroys it.
         let s = unsafe { p.as_ref() };
         if let Err(e) = s.registry.make_orphan(s) {
@@ -172,7 +170,6 @@ impl Sched {
         Ok(p)
     }
 
-    #[inline(always)]
     pub(crate) fn quick(&self) -> u64 {
         // Relaxed: it changes in a fork child, which has one thread, and when the sched is
         // closed, of which the locks tell (engine/cache.rs).
@@ -182,14 +179,20 @@ impl Sched {
     /// Opens the short paths, if the hooks and the embedder's ThreadSanitizer allow them.
     pub(crate) fn open_quick(&self) {
         if !self.host.pins() && !self.host.is_watched() && !self.is_closed() {
-            self.quick.store(self.uid, Ordering::Relaxed);
+            self.set_quick(self.uid);
         }
     }
 
     /// In a fork child: whoever comes must ask whether it was repaired. Or the sched is closed:
     /// see engine/cache.rs.
     pub(crate) fn close_quick(&self) {
-        self.quick.store(QUICK_NEVER, Ordering::Relaxed);
+        self.set_quick(QUICK_NEVER);
+    }
+
+    /// Each P has it too: a re-arm reads nothing of the sched.
+    fn set_quick(&self, uid: u64) {
+        self.quick.store(uid, Ordering::Relaxed);
+        self.registry.for_each_slot(|p| p.set_quick(uid));
     }
 
     #[inline(always)]
@@ -507,8 +510,9 @@ impl Procs for Sched {
     }
 
     #[inline(always)]
-    fn timers(&self, p: u32) -> &Timers {
-        self.registry.p(p)
+    fn of(p: &Timers) -> &Sched {
+        // SAFETY: P::new was told so, and a sched outlives its Ps.
+        unsafe { &*p.owner.cast() }
     }
 
     fn pick(&self, last: u32) -> &Timers {
@@ -578,13 +582,18 @@ impl Procs for Sched {
     }
 
     #[inline(always)]
-    fn quick_block(&self) -> Option<&Block> {
-        tls::quick_block(self)
+    fn quick_block(p: &Timers) -> Option<&Block> {
+        tls::quick_block(p)
     }
 
     #[inline(always)]
-    fn quick_p(&self) -> Option<&Timers> {
-        tls::quick_p(self).map(|p| &**p)
+    fn quick_block_here(&self) -> Option<&Block> {
+        tls::quick_block_here(self)
+    }
+
+    #[inline(always)]
+    fn quick_p(p: &Timers) -> Option<&Timers> {
+        tls::quick_p(p).map(|p| &**p)
     }
 
     fn verifying(&self) -> bool {

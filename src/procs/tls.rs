@@ -5,10 +5,10 @@
 //! inlined, and nothing of it is kept over a callback.
 
 use super::fork;
-use super::last::{Last, last};
+use super::last::{Last, block_if_last, last};
 use super::p::P;
 use super::sched::Sched;
-use crate::engine::Block;
+use crate::engine::{Block, Timers};
 use crate::error::{Error, Result};
 use crate::host::{Inside, acquire, release};
 use std::cell::Cell;
@@ -124,25 +124,32 @@ pub(crate) fn block(s: &Sched) -> &Block {
     find_block(s)
 }
 
-/// The same, inlined: for code from which no callback is called, so that nothing of the
-/// thread is kept over one. `None`: the short paths of this sched are closed to this thread.
+/// The same for the sched of a P, inlined: for code from which no callback is called, so that
+/// nothing of the thread is kept over one. `None`: its short paths are closed to this thread.
 #[inline(always)]
-pub(crate) fn quick_block(s: &Sched) -> Option<&Block> {
-    let l = near();
-    if l.uid.get() != s.quick() {
-        return None;
-    }
+pub(crate) fn quick_block(tm: &Timers) -> Option<&Block> {
+    let block = block_if_last(tm.quick())?;
     // SAFETY: as above: `quick` is the uid, or a number that no sched has.
     unsafe {
-        let b = l.block.get();
-        std::hint::assert_unchecked(!b.is_null());
-        Some(&*b)
+        std::hint::assert_unchecked(!block.is_null());
+        Some(&*block)
+    }
+}
+
+/// The same for one who has the sched.
+#[inline(always)]
+pub(crate) fn quick_block_here(s: &Sched) -> Option<&Block> {
+    let block = block_if_last(s.quick())?;
+    // SAFETY: as above.
+    unsafe {
+        std::hint::assert_unchecked(!block.is_null());
+        Some(&*block)
     }
 }
 
 /// The P that the calling thread is bound to, for one to whom quick_block has given a block.
 #[inline(always)]
-pub(crate) fn quick_p(_: &Sched) -> Option<&P> {
+pub(crate) fn quick_p(_: &Timers) -> Option<&P> {
     let l = near();
     // SAFETY: null or a P of the sched that quick_block was asked for; Ps' slots stay.
     let p = unsafe { l.p.get().as_ref() }?;
