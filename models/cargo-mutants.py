@@ -42,7 +42,7 @@ ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab
 # The files with tests of their own in src/.
 WITH_TESTS = ("heap", "slab", "counters", "timer")
 # C tests that take longer are left out: most of them play threads against each other.
-QUICK = 0.5  # seconds
+QUICK = 1.1  # seconds
 SLOW = ("ploop_random_", "gotest_multi_wakeup_ticker")
 PROFILE = """
 [profile.mutants]

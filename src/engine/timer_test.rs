@@ -102,11 +102,11 @@ fn a_lost_lock_is_released() {
         };
         for quick in [false, true] {
             if !quick {
-                std::mem::forget(t.lock(host));
+                let _ = t.lock(host);
             } else if state == State::Removed {
-                std::mem::forget(t.try_lock_removed(0).unwrap());
+                let _ = t.try_lock_removed(0).unwrap();
             } else {
-                std::mem::forget(t.try_lock_heaped(0).unwrap());
+                let _ = t.try_lock_heaped(0).unwrap();
             }
             rank::leave(rank::TIMER);
             assert!(t.release_lost());
