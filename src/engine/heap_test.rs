@@ -28,6 +28,8 @@ enum Op {
     /// Gives the minimum a key that is later by this much.
     Rekey0(i64),
     Rekey(usize, i64),
+    /// A position of all entries, the deferred ones too.
+    Remove(usize),
     PopLast,
     Shrink,
     Release,
@@ -44,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0usize..MOST).prop_map(Op::Dodeltimer),
         4 => (0i64..60).prop_map(Op::Rekey0),
         4 => (0usize..MOST, when()).prop_map(|(i, w)| Op::Rekey(i, w)),
+        4 => (0usize..MOST).prop_map(Op::Remove),
         3 => Just(Op::PopLast),
         1 => Just(Op::Shrink),
         1 => Just(Op::Release),
@@ -103,7 +106,12 @@ impl Pair {
     fn forget(&mut self, i: usize) -> Result<(), String> {
         let e = self.heap.get(i);
         self.free.push(e.t);
-        take(&mut self.sorted, key(e))
+        let from = if i < self.heap.len() {
+            &mut self.sorted
+        } else {
+            &mut self.deferred
+        };
+        take(from, key(e))
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), String> {
@@ -150,6 +158,11 @@ impl Pair {
                     t: e.t,
                 }));
                 self.heap.rekey(i % len, *when);
+            }
+            Op::Remove(i) if self.heap.total() > 0 => {
+                let i = i % self.heap.total();
+                self.forget(i)?;
+                self.heap.remove(i);
             }
             Op::PopLast => match self.heap.pop_last() {
                 Some(e) => {
