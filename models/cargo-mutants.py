@@ -38,9 +38,10 @@ TOOL = os.path.join(B, "tools", "bin", "cargo-mutants")
 SURVIVORS = os.path.join(HERE, "survivors.txt")
 FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
-ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab verify"
-# The files with tests of their own in src/.
-WITH_TESTS = ("heap", "slab", "counters", "timer")
+ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab pool cache verify"
+# The files with tests of their own in src/, and which those are.
+UNIT_TESTS = {"heap": "heap_test", "timer": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
+UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
 QUICK = 1.1  # seconds
 SLOW = ("ploop_random_", "gotest_multi_wakeup_ticker")
@@ -194,7 +195,7 @@ class Tree:
         engine = self.programs[True]
         stages = [("property test", [engine], 10, "50"), ("property test, long", [engine], 60, CASES)]
         if unit:
-            stages.insert(0, ("unit test", [self.programs[False]], 30, ""))
+            stages.insert(0, ("unit test", [self.programs[False], unit], 30, ""))
         for what, args, seconds, cases in stages:
             why = self.run(args, seconds, GOTIMER_CASES=cases)
             if why:
@@ -288,7 +289,7 @@ def main():
     os.makedirs(OUT, exist_ok=True)
     begin = time.time()
     trees = [Tree(n) for n in range(min(JOBS, len(todo)))]
-    why = trees[0].test(True)
+    why = trees[0].test(UNIT_TESTS.get(files[0]))
     if why:
         fail(f"without any change: {why}")
     quick = [] if os.environ.get("C_TESTS") == "no" else trees[0].quick_c_tests()
@@ -308,7 +309,7 @@ def main():
                 return
             start = time.time()
             tree.write(m.file, m.changed())
-            why = tree.test(os.path.basename(m.file)[:-3] in WITH_TESTS)
+            why = tree.test(UNIT_TESTS.get(os.path.basename(m.file)[:-3]))
             tree.write(m.file, m.text)
             with lock:
                 results.append((m, why))
