@@ -529,3 +529,36 @@ TEST(own_memory_of_ps_is_returned, 10)
     close_sched(s);
     check_all_returned(&a);
 }
+
+/* Detached timers that have freed themselves are not freed again by gt_sched_free: what is left of
+ * the sched lives as long as the last handle, and no longer. */
+TEST(own_sched_free_after_detached_ones, 20)
+{
+    struct alloc_hook a = {0};
+    gt_sched *s = alloc_hook_sched(&a, GT_CLOCK_VIRTUAL);
+    gt_p *p = gt_p_new(s);
+    struct counter c[40] = {0}, none = {0};
+    gt_timer *kept[2];
+
+    for (int i = 0; i < 2; i++)
+        kept[i] = gt_timer_new(s, count_run, &none, NULL);
+    for (int i = 0; i < 40; i++) {
+        gt_timer *t = gt_timer_new(s, count_run, &c[i], i % 2 == 0 ? count_drop : NULL);
+
+        CHECK_EQ(gt_addtimer_on(p, t, T0 + 1 + i, 0), 0);
+        CHECK_EQ(gt_timer_detach(t), 0);
+    }
+    CHECK_EQ(gt_check_timers(p, T0 + 100, NULL, NULL), 1);
+    for (int i = 0; i < 40; i++) {
+        CHECK_EQ(c[i].runs, 1);
+        CHECK_EQ(c[i].drops, i % 2 == 0);
+    }
+    CHECK_EQ(get_stats(s).timers, 2);
+    CHECK_EQ(gt_p_free(p), 0);
+    close_sched(s);
+    for (int i = 0; i < 2; i++) {
+        CHECK_GT(a.bytes, 0);
+        CHECK_EQ(gt_timer_free(kept[i]), 0);
+    }
+    check_all_returned(&a);
+}
