@@ -154,6 +154,7 @@ struct pl_world {
     struct pl_slot *slots;
     int n_slots;
     atomic_int go, stop_mutators, stop_loops;
+    _Atomic int64_t advancing;   /* since when the driver is in gt_sched_advance; 0: it is not */
     atomic_int calm;          /* callbacks do nothing but be counted */
     atomic_int acting;        /* callbacks and P loops that may be doing more */
     int64_t far_from;         /* deadlines from here on are not reached */

@@ -52,6 +52,8 @@ pub(crate) struct Timers {
     rearm: Line<Rearm>,
     /// Held by who scans, while `lock` is let go. Taken before that.
     scans: RawLock,
+    /// So many wait for that.
+    scanners: AtomicU32,
     /// Whom the P belongs to, for Procs::of. Never changes.
     pub(crate) owner: *const c_void,
     /// The P's index. Never changes.
@@ -160,6 +162,7 @@ impl Timers {
                 pass_seq: AtomicU32::new(1),
             }),
             scans: RawLock::new(rank::SCANS),
+            scanners: AtomicU32::new(0),
             owner,
             index,
         }
@@ -473,13 +476,18 @@ impl<S: Procs> Held<'_, S> {
     /// Waits until nobody else scans. The P's lock is let go meanwhile.
     pub(crate) fn lock_scans(&mut self) {
         if !self.tm.scans.try_lock_late() {
-            self.without_lock(|tm| tm.scans.lock());
+            self.without_lock(|tm| {
+                tm.scanners.fetch_add(1, Ordering::Relaxed);
+                tm.scans.lock();
+                tm.scanners.fetch_sub(1, Ordering::Relaxed);
+            });
         }
     }
 
-    /// Who waits gets it before we may want it again.
-    pub(crate) fn unlock_scans(&mut self) {
-        if self.tm.scans.is_waited_for() {
+    /// `scanned`: then who waits gets it before we may want it again.
+    pub(crate) fn unlock_scans(&mut self, scanned: bool) {
+        // Relaxed: it is about who is first.
+        if scanned && self.tm.scanners.load(Ordering::Relaxed) > 0 {
             self.without_lock(|tm| tm.scans.unlock_to_next());
         } else {
             self.tm.scans.unlock();

@@ -92,7 +92,8 @@ pub unsafe extern "C" fn gt_sched_set_time(s: *mut gt_sched, now: i64) -> c_int 
 
 /// Moves the virtual clock on by `d` nanoseconds, deadline by deadline: at each it runs
 /// what is due on all Ps, on the calling thread. A callback that arms a timer for now
-/// for ever keeps it from ending.
+/// for ever keeps it from ending; so do other threads that arm timers for now faster than
+/// it runs them.
 ///
 /// Threads: any. Callback: yes.
 /// Returns: 1 if any timer ran, 0 if none, GT_EINVAL (NULL, d < 0), GT_EOPNOTSUPP

@@ -223,9 +223,6 @@ mod futex {
                 if w == FREE && self.take() {
                     return;
                 }
-                if w == WAITED {
-                    break;
-                }
                 if i < SPINS - YIELDS {
                     std::hint::spin_loop()
                 } else {
@@ -261,11 +258,6 @@ mod futex {
                 kernel::wake_one(&self.word, &self.queue);
             }
             waited
-        }
-
-        /// Does anybody wait? Only who has it may ask.
-        pub(crate) fn is_waited_for(&self) -> bool {
-            self.word.load(Ordering::Relaxed) == WAITED
         }
 
         /// Lets it go; who waits for it gets it, if he wakes up in reasonable time, before this
@@ -495,10 +487,6 @@ mod checked {
 
         pub(crate) fn unlock_as(&self, _r: u8) {
             self.unlock();
-        }
-
-        pub(crate) fn is_waited_for(&self) -> bool {
-            false
         }
 
         pub(crate) fn unlock_to_next(&self) {
