@@ -7,7 +7,6 @@ use super::timer::{FREED, Locked, State, TimerRef};
 use super::timers::{Held, NONE};
 use super::verify::{Rule, badtimer};
 use super::{Counter, Procs, release_node_held, verify_timer_heap};
-use std::time::{Duration, Instant};
 
 /// The entry of a dead timer has been taken off: the timer is Removed, and given back
 /// if its handle is gone too.
@@ -71,10 +70,8 @@ pub(crate) fn cleantimers<S: Procs>(h: &mut Held<'_, S>) {
     }
 }
 
-/// So long the scan of adjusttimers may hold the P's lock; it looks at the clock after so many
-/// entries. To let others in costs two changes of threads if somebody waits: done after each 64
-/// entries that took longer than those.
-const HOLD: Duration = Duration::from_micros(20);
+/// Entries that the scan of adjusttimers looks at in one hold of the P's lock: up to 30 us when
+/// each has to go to another place, through memory that is in no cache.
 const STEP: usize = if cfg!(gt_model) { 1 } else { 64 };
 /// So far ahead it asks for timers, which lie at random in memory.
 const AHEAD: usize = 16;
@@ -91,7 +88,7 @@ const AHEAD: usize = 16;
 /// `timer_modified_earliest`, so the scan sees it, or it comes after (2) and stays.
 ///
 /// Go scans in one hold of the lock: 25 ms for a million timers. Here the lock is let go
-/// after 20 us, and whoever takes it finds a heap in order and a scan under way.
+/// after 64 entries, and whoever takes it finds a heap in order and a scan under way.
 /// From the first position to the last, it has looked at those before `Inner::scan`. Others
 /// go on meanwhile, as long as nothing that it has not looked at comes from behind that
 /// position to before it: an insertion only moves entries back; for the rest see `may_move`.
@@ -107,12 +104,8 @@ pub(crate) fn adjusttimers<S: Procs>(h: &mut Held<'_, S>, now: i64, force: bool)
     if owed {
         h.begin_scan();
         h.s.block().add(Counter::Scans, 1);
-        let mut since = Instant::now();
         while scan_step(h, STEP) {
-            if cfg!(gt_model) || since.elapsed() >= HOLD {
-                h.let_others_in();
-                since = Instant::now();
-            }
+            h.let_others_in();
         }
     }
     h.unlock_scans(owed);
