@@ -128,19 +128,20 @@ pub(crate) fn block(s: &Sched) -> &Block {
 /// nothing of the thread is kept over one. `None`: its short paths are closed to this thread.
 #[inline(always)]
 pub(crate) fn quick_block(tm: &Timers) -> Option<&Block> {
-    let block = block_if_last(tm.quick())?;
-    // SAFETY: as above: `quick` is the uid, or a number that no sched has.
-    unsafe {
-        std::hint::assert_unchecked(!block.is_null());
-        Some(&*block)
-    }
+    block_of_quick(tm.quick())
 }
 
 /// The same for one who has the sched.
 #[inline(always)]
 pub(crate) fn quick_block_here(s: &Sched) -> Option<&Block> {
-    let block = block_if_last(s.quick())?;
-    // SAFETY: as above.
+    block_of_quick(s.quick())
+}
+
+#[inline(always)]
+fn block_of_quick<'a>(quick: u64) -> Option<&'a Block> {
+    let block = block_if_last(quick)?;
+    // SAFETY: as above: `quick` is the uid, or a number that no sched has; the callers have
+    // the sched, or a P of it.
     unsafe {
         std::hint::assert_unchecked(!block.is_null());
         Some(&*block)
