@@ -29,17 +29,17 @@ fn is_for_next_pass<S: Procs>(h: &Held<'_, S>, l: &Locked<'_>) -> bool {
 
 /// The stale head, locked: taken off if it is dead, else moved to where it belongs.
 pub(crate) fn repair_head<S: Procs>(h: &mut Held<'_, S>, t: TimerRef, mut l: Locked<'_>) {
-    let when = l.due();
+    let (when, lag) = (l.due(), h.scan.is_none());
     if when == 0 {
-        h.heap.dodeltimer0();
+        h.heap.dodeltimer0(lag);
         finish_dead(h, t, l);
         return;
     }
     if is_for_next_pass(h, &l) {
-        h.heap.dodeltimer0();
+        h.heap.dodeltimer0(lag);
         h.heap.defer(when, t);
     } else {
-        h.heap.rekey0(when);
+        h.heap.rekey0(when, lag);
     }
     l.key = when;
     l.set_stamp(0);

@@ -10,9 +10,12 @@
 //! for a time already due, they enter the heap for the next pass (rule S10).
 //! Everything here is guarded by the P's timers lock.
 
+mod lag;
+
 use super::timer::TimerRef;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use lag::{LAG, LAG_FROM};
 use std::ptr::NonNull;
 
 /// An entry: the key, and the timer it stands for.
@@ -84,6 +87,10 @@ pub(crate) struct Heap {
     /// The slot in which the last insertion ended. What stands there now, if anything, is
     /// perhaps another entry.
     last: usize,
+    /// Slots of entries that are on their way down, the lowest first; `lagging` of them count.
+    /// See lag.rs.
+    lag: [usize; LAG],
+    lagging: usize,
 }
 
 impl Heap {
@@ -96,6 +103,8 @@ impl Heap {
             deferred: 0,
             deferred_min: i64::MAX,
             last: ROOT,
+            lag: [0; LAG],
+            lagging: 0,
         }
     }
 
@@ -125,9 +134,10 @@ impl Heap {
         unsafe { *self.base.add(slot) = e }
     }
 
-    /// The entry at a position; 0 is the minimum.
+    /// The entry at a position; 0 is the minimum. For others nothing may lag: see settle.
     #[inline(always)]
     pub(crate) fn get(&self, i: usize) -> Entry {
+        debug_assert!(i == 0 || self.lagging == 0);
         self.at(ROOT + i)
     }
 
@@ -259,6 +269,7 @@ impl Heap {
     /// Go's doaddtimer: adds an entry. Room was made by `reserve`.
     #[inline]
     pub(crate) fn doaddtimer(&mut self, when: i64, t: TimerRef) {
+        debug_assert!(self.lagging == 0);
         if self.deferred > 0 {
             let first = self.at(ROOT + self.len);
             self.put(ROOT + self.total(), first);
@@ -271,6 +282,7 @@ impl Heap {
     /// one, or none.
     #[inline(always)]
     pub(crate) fn last_added(&self) -> Option<(usize, TimerRef)> {
+        debug_assert!(self.lagging == 0);
         let i = self.last - ROOT;
         (i < self.len).then(|| (i, self.get(i).t))
     }
@@ -298,6 +310,7 @@ impl Heap {
 
     /// Moves so many deferred entries into the heap, the oldest first.
     pub(crate) fn undefer(&mut self, n: usize) {
+        self.settle();
         for _ in 0..n.min(self.deferred) {
             let e = self.at(ROOT + self.len);
             self.deferred -= 1;
@@ -329,6 +342,7 @@ impl Heap {
 
     /// Takes the last entry of the array off, deferred or not; the heap stays a heap.
     pub(crate) fn pop_last(&mut self) -> Option<Entry> {
+        self.settle();
         let last = self.total().checked_sub(1)?;
         let e = self.at(ROOT + last);
         match self.deferred {
@@ -343,9 +357,13 @@ impl Heap {
         Some(e)
     }
 
-    /// Go's dodeltimer0: removes the minimum.
+    /// Go's dodeltimer0: removes the minimum. With `lag`, what takes its place may lag.
     #[inline]
-    pub(crate) fn dodeltimer0(&mut self) {
+    pub(crate) fn dodeltimer0(&mut self, lag: bool) {
+        if lag && self.len >= LAG_FROM {
+            return self.replace_root(None);
+        }
+        self.settle();
         let last = self.remove_end();
         if self.len > 0 {
             self.siftdown(ROOT, last);
@@ -355,6 +373,7 @@ impl Heap {
     /// Go's dodeltimer: removes position i. The entry that takes its place may be smaller
     /// or larger than it, so it is sifted both ways.
     pub(crate) fn dodeltimer(&mut self, i: usize) {
+        debug_assert!(self.lagging == 0);
         let last = self.remove_end();
         if i == self.len {
             return;
@@ -392,6 +411,7 @@ impl Heap {
 
     /// Gives an entry of the heap another key and moves it to its place.
     pub(crate) fn rekey(&mut self, i: usize, when: i64) {
+        debug_assert!(self.lagging == 0);
         let (slot, was) = (ROOT + i, self.get(i));
         let e = Entry { when, ..was };
         if when < was.when {
@@ -401,9 +421,13 @@ impl Heap {
         }
     }
 
-    /// Gives the minimum a later key and moves it to its place.
+    /// Gives the minimum a later key and moves it to its place. With `lag`, it may lag.
     #[inline]
-    pub(crate) fn rekey0(&mut self, when: i64) {
+    pub(crate) fn rekey0(&mut self, when: i64, lag: bool) {
+        if lag && self.len >= LAG_FROM {
+            return self.replace_root(Some(when));
+        }
+        self.settle();
         let t = self.at(ROOT).t;
         self.siftdown(ROOT, Entry { when, t });
     }
@@ -426,24 +450,41 @@ impl Heap {
 
     /// Moves `e`, which is to stand at `slot`, down to its place, which it returns.
     #[inline]
-    fn siftdown(&mut self, mut slot: usize, e: Entry) -> usize {
+    fn siftdown(&mut self, slot: usize, e: Entry) -> usize {
+        self.siftdown_by(slot, e, usize::MAX, true).0
+    }
+
+    /// The same, by so many levels at most. Its slot, and whether that is its place. `ahead`:
+    /// what is compared with it next is fetched.
+    #[inline(always)]
+    fn siftdown_by(
+        &mut self,
+        mut slot: usize,
+        e: Entry,
+        levels: usize,
+        ahead: bool,
+    ) -> (usize, bool) {
         let end = ROOT + self.len;
-        loop {
+        for _ in 0..levels {
             let first = child(slot);
             if first >= end {
-                break;
+                self.put(slot, e);
+                return (slot, true);
             }
-            self.prefetch_children(first);
+            if ahead {
+                self.prefetch_children(first);
+            }
             let (w, least) = self.least(first, end);
             if w >= e.when {
-                break;
+                self.put(slot, e);
+                return (slot, true);
             }
             let up = self.at(least);
             self.put(slot, up);
             slot = least;
         }
         self.put(slot, e);
-        slot
+        (slot, child(slot) >= end)
     }
 
     /// The earliest of the siblings from slot `first` on, which ends at `end` or after four; of
@@ -509,7 +550,7 @@ impl Heap {
     #[inline(always)]
     pub(crate) fn prefetch_next(&self) {
         for i in 0..self.len.min(5) {
-            prefetch(self.get(i).t.as_ptr());
+            prefetch(self.at(ROOT + i).t.as_ptr());
         }
     }
 

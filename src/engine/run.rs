@@ -217,16 +217,17 @@ impl<'a, S: Procs> Pass<'a, S> {
         let Some(f) = l.f else {
             badtimer(s, t, Rule::State)
         };
+        let lag = h.scan.is_none();
         let next = if l.period > 0 {
             // Leave in the heap, at the next time of the same phase; missed ones are skipped.
             l.when = next_tick(l.when, l.period, delay);
             let key = l.due();
             l.key = key;
-            h.heap.rekey0(key);
+            h.heap.rekey0(key, lag);
             block.add(Counter::Ticks, counted);
             State::Waiting
         } else {
-            h.heap.dodeltimer0();
+            h.heap.dodeltimer0(lag);
             l.when = 0;
             l.key = 0;
             block.add(Counter::Fired, counted);

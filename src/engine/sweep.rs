@@ -47,6 +47,7 @@ pub(super) fn drop_if_dead<S: Procs>(h: &mut Held<'_, S>, i: usize) -> bool {
 /// entries it took off.
 pub(crate) fn sweep<S: Procs>(h: &mut Held<'_, S>) -> usize {
     let (mut swept, mut moves) = (0, MOVES);
+    h.heap.settle();
     for _ in 0..STEP {
         let len = h.heap.total();
         if len == 0 {

@@ -43,6 +43,7 @@ impl Rule {
 pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, TimerRef)> {
     let counted = h.tm.deleted_and_changes();
     let mut dead = 0;
+    h.heap.settle();
     for i in 0..h.heap.total() {
         let e = h.heap.get(i);
         let l = e.t.lock(h.s.host());

@@ -57,6 +57,7 @@ impl<S: Procs> Held<'_, S> {
     /// A scan of adjusttimers begins.
     pub(crate) fn begin_scan(&mut self) {
         self.scan = Some(0);
+        self.heap.settle();
         self.repairs = self.heap.total();
         let folded = self.tm.fold_modified_earliest();
         self.folded = self.folded.min(folded);
@@ -188,6 +189,7 @@ impl<S: Procs> Held<'_, S> {
         if self.passes > 0 && self.tm.stamp_for(when) != 0 {
             self.heap.defer(when, t);
         } else {
+            self.heap.settle();
             self.heap.doaddtimer(when, t);
         }
     }
