@@ -164,6 +164,18 @@ static void note(void *arg, uintptr_t seq, int64_t delay)
     fired = arg;
 }
 
+/* When the first one is due it fires, if it has not been freed. */
+static int64_t fire_one(gt_sched *s, gt_p *p)
+{
+    int64_t when;
+
+    do {
+        when = gt_nobarrier_wake_time(p);
+        CHECK_EQ(gt_sched_set_time(s, when), 0);
+    } while (gt_runtimer(p, when) != 0);
+    return when;
+}
+
 /* One fires, and is armed again for soon: that may go up past what comes down. */
 TEST(heap_lag_insertions, 60)
 {
@@ -180,15 +192,23 @@ TEST(heap_lag_insertions, 60)
     }
     for (int round = 0; round < ROUNDS / (int)test_slow(); round++) {
         for (int k = 0; k < 1000; k++) {
-            int64_t when = gt_nobarrier_wake_time(p);
+            int64_t when = fire_one(s, p);
 
-            CHECK_EQ(gt_sched_set_time(s, when), 0);
-            CHECK_EQ(gt_runtimer(p, when), 0);
             when += 1 + (int64_t)rng_below(&rng, SEC);
             if (rng_below(&rng, 2))
                 CHECK_EQ(gt_resettimer(*fired, when, 0), 0);
             else
                 CHECK_EQ(gt_modtimer(*fired, when, 0, note, fired, rng), 0);
+            if (rng_below(&rng, 4) == 0) {    /* another one fires, and the next gets its place */
+                gt_timer **freed = fired;
+
+                when = fire_one(s, p);
+                CHECK_EQ(gt_timer_free(*freed), freed != fired);
+                *freed = must(gt_timer_new(s, note, freed, NULL));
+                CHECK_EQ(gt_resettimer(*freed, when + 1 + (int64_t)rng_below(&rng, SPAN), 0), 0);
+                if (freed != fired)
+                    CHECK_EQ(gt_resettimer(*fired, when + SPAN, 0), 0);
+            }
         }
         CHECK_EQ(gt_verify_timer_heap(p), 0);
     }

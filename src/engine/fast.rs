@@ -118,7 +118,9 @@ pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     if h.dead || tm.is_for_later_pass(arm.when) {
         return None;
     }
-    h.heap.settle();
+    if h.heap.lagging() > 0 && freed_place(&h).is_some() {
+        h.heap.settle();
+    }
     if let Some((i, old, word)) = freed_place(&h) {
         let l = lock_to_insert(&h, block, &t, arm)?;
         h.heap.replace(i, arm.when, t);

@@ -141,6 +141,12 @@ impl Heap {
         self.at(ROOT + i)
     }
 
+    /// The entry that stands at a position now, though it may go further down, and others up.
+    #[inline(always)]
+    pub(crate) fn get_any(&self, i: usize) -> Entry {
+        self.at(ROOT + i)
+    }
+
     /// Is there room for one more?
     #[inline(always)]
     pub(crate) fn has_room(&self) -> bool {
@@ -269,7 +275,9 @@ impl Heap {
     /// Go's doaddtimer: adds an entry. Room was made by `reserve`.
     #[inline]
     pub(crate) fn doaddtimer(&mut self, when: i64, t: TimerRef) {
-        debug_assert!(self.lagging == 0);
+        if self.lagging > 0 && self.rises_past_lagging(ROOT + self.len, when) {
+            self.settle();
+        }
         if self.deferred > 0 {
             let first = self.at(ROOT + self.len);
             self.put(ROOT + self.total(), first);
@@ -282,14 +290,14 @@ impl Heap {
     /// one, or none.
     #[inline(always)]
     pub(crate) fn last_added(&self) -> Option<(usize, TimerRef)> {
-        debug_assert!(self.lagging == 0);
         let i = self.last - ROOT;
-        (i < self.len).then(|| (i, self.get(i).t))
+        (i < self.len).then(|| (i, self.get_any(i).t))
     }
 
     /// Puts an entry in the place of that one, and moves it to where it belongs.
     #[inline(always)]
     pub(crate) fn replace(&mut self, i: usize, when: i64, t: TimerRef) {
+        debug_assert!(self.lagging == 0);
         let slot = ROOT + i;
         let e = Entry { when, t };
         if when < self.at(slot).when {

@@ -31,7 +31,7 @@ enum Op {
     Rekey(usize, i64),
     /// A position of all entries, the deferred ones too.
     Remove(usize),
-    PopLast,
+    PopLast(usize),
     Shrink,
     Release,
 }
@@ -49,7 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0i64..60, 0..4).prop_map(|(by, n)| Op::Rekey0(by, n > 0)),
         4 => (0usize..MOST, when()).prop_map(|(i, w)| Op::Rekey(i, w)),
         4 => (0usize..MOST).prop_map(Op::Remove),
-        3 => Just(Op::PopLast),
+        3 => prop_oneof![Just(1usize), 1..MOST].prop_map(Op::PopLast),
         1 => Just(Op::Shrink),
         1 => Just(Op::Release),
     ]
@@ -98,7 +98,6 @@ impl Pair {
             self.heap.defer(when, t);
             self.deferred.push(key(Entry { when, t }));
         } else {
-            self.heap.settle();
             self.heap.doaddtimer(when, t);
             self.sorted.push(key(Entry { when, t }));
         }
@@ -115,6 +114,24 @@ impl Pair {
             &mut self.deferred
         };
         take(from, key(e))
+    }
+
+    fn pop_last(&mut self) -> Result<(), String> {
+        match self.heap.pop_last() {
+            Some(e) => {
+                self.free.push(e.t);
+                let deferred = !self.deferred.is_empty();
+                let from = if deferred {
+                    &mut self.deferred
+                } else {
+                    &mut self.sorted
+                };
+                take(from, key(e))?;
+            }
+            None if self.sorted.is_empty() && self.deferred.is_empty() => {}
+            None => return Err("pop_last found nothing".into()),
+        }
+        Ok(())
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), String> {
@@ -170,20 +187,11 @@ impl Pair {
                 self.forget(i)?;
                 self.heap.remove(i);
             }
-            Op::PopLast => match self.heap.pop_last() {
-                Some(e) => {
-                    self.free.push(e.t);
-                    let deferred = !self.deferred.is_empty();
-                    let from = if deferred {
-                        &mut self.deferred
-                    } else {
-                        &mut self.sorted
-                    };
-                    take(from, key(e))?;
+            Op::PopLast(n) => {
+                for _ in 0..*n {
+                    self.pop_last()?;
                 }
-                None if self.sorted.is_empty() && self.deferred.is_empty() => {}
-                None => return Err("pop_last found nothing".into()),
-            },
+            }
             Op::Shrink => while self.heap.shrink(&self.host) {},
             Op::Release if self.heap.total() == 0 => {
                 self.heap.release(&self.host);

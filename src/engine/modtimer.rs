@@ -333,7 +333,6 @@ fn insert_pinned<'a, S: Procs>(
         h = tm.lock(s);
     }
     cleantimers(&mut h);
-    h.heap.settle();
     clean_tail(&mut h);
     // Room first: then nothing can fail once the timer is changed.
     let room = h.heap.reserve(s.host(), 1);

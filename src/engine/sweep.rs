@@ -23,7 +23,7 @@ const TAIL: usize = 4;
 /// counted already: if it were passed over, and who stops it finds the P locked, nobody would
 /// sweep.
 fn is_perhaps_dead<S: Procs>(h: &Held<'_, S>, i: usize) -> bool {
-    let Entry { t, .. } = h.heap.get(i);
+    let Entry { t, .. } = h.heap.get_any(i);
     matches!(t.state(), State::Modified | State::Locked)
 }
 
@@ -89,7 +89,11 @@ pub(super) fn rounds(total: usize) -> usize {
 pub(crate) fn clean_tail<S: Procs>(h: &mut Held<'_, S>) {
     for _ in 0..TAIL {
         let len = h.heap.len();
-        if len == 0 || !drop_if_dead(h, len - 1) {
+        if len == 0 || !is_perhaps_dead(h, len - 1) {
+            return;
+        }
+        h.heap.settle(); // another may come to the end
+        if !drop_if_dead(h, len - 1) {
             return;
         }
     }

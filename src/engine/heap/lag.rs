@@ -6,9 +6,9 @@
 //! several are on their way at once. Until then it stands above earlier ones. But nobody sees
 //! that: whoever replaces the minimum moves the lowest one first, so that each is compared only
 //! with what is in its place; and all else that looks below the root lets them come to their
-//! places first (`settle`).
+//! places first (`settle`), but for an insertion that meets none of them.
 
-use super::{Entry, Heap, ROOT, child, prefetch};
+use super::{Entry, Heap, ROOT, child, parent, prefetch};
 
 /// The tests have small heaps.
 const SMALL: bool = cfg!(any(debug_assertions, feature = "checked"));
@@ -53,12 +53,22 @@ impl Heap {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn get_any(&self, i: usize) -> Entry {
-        self.at(ROOT + i)
+    /// Would an entry that comes to this slot, at the end, meet one that lags on its way up?
+    #[cold]
+    pub(super) fn rises_past_lagging(&self, mut slot: usize, when: i64) -> bool {
+        while slot > ROOT {
+            slot = parent(slot);
+            if self.lag[..self.lagging].contains(&slot) {
+                return true;
+            }
+            if when >= self.at(slot).when {
+                return false;
+            }
+        }
+        false
     }
 
-    #[cfg(test)]
+    #[inline(always)]
     pub(crate) fn lagging(&self) -> usize {
         self.lagging
     }

@@ -189,7 +189,6 @@ impl<S: Procs> Held<'_, S> {
         if self.passes > 0 && self.tm.stamp_for(when) != 0 {
             self.heap.defer(when, t);
         } else {
-            self.heap.settle();
             self.heap.doaddtimer(when, t);
         }
     }
