@@ -204,6 +204,8 @@ class Tree:
 
     def quick_c_tests(self):
         """The C tests that are quick when nothing was changed; measured once for these tests."""
+        if not self.build_c():
+            fail("the library of the C tests does not build")
         run = [os.path.join(self.c, "ctests"), "--seed", "1", "--jobs", str(JOBS)]
         names = subprocess.run(run + ["--list"], capture_output=True, text=True, env=self.env).stdout.split()
         cache = os.path.join(OUT, "quick.json")
@@ -222,16 +224,19 @@ class Tree:
             json.dump([names, quick], f)
         return quick
 
-    def test_c(self):
-        if not self.c_tests:
-            return None
+    def build_c(self):
         built = self.cargo("rustc", "--lib", "--crate-type", "cdylib")
-        if built is None:
-            return "does not build"
-        for m in built:
+        for m in built or []:
             for f in m.get("filenames") or []:
                 if f.endswith("libgotimer.so"):
                     shutil.copy(f, os.path.join(self.c, "lib", "libgotimer.so.0"))
+        return built is not None
+
+    def test_c(self):
+        if not self.c_tests:
+            return None
+        if not self.build_c():
+            return "does not build"
         # They wait more than they work.
         args = [os.path.join(self.c, "ctests"), "--seed", "1", "--jobs", "8"]
         why = self.run(args + self.c_tests, 120)
