@@ -3,6 +3,9 @@
 //! each operation every entry that has an earlier time than its key is looked for: it stands
 //! where the scan will come, or somebody has noted its time.
 
+mod frees;
+mod repairs;
+
 use super::adjust::scan_step;
 use super::modtimer::{Arm, deltimer, modtimer, set_slack};
 use super::run::{check_timers, runtimer};
@@ -84,6 +87,11 @@ struct World {
     args: Vec<Argument>,
     now: Cell<i64>,
     calls: Cell<u64>,
+    /// Of all timers.
+    generation: Cell<u32>,
+    /// Nodes given back, and those among the thread's own.
+    given: Cell<usize>,
+    given_here: Cell<usize>,
 }
 
 // SAFETY: one thread only uses it.
@@ -114,10 +122,17 @@ impl Procs for World {
         false
     }
     fn generation(&self, _t: TimerRef) -> u32 {
-        1
+        self.generation.get()
     }
-    fn raise_generation(&self, _t: TimerRef) {}
-    fn give_back(&self, _t: TimerRef) {}
+    fn raise_generation(&self, _t: TimerRef) {
+        self.generation.set(self.generation.get() + 1);
+    }
+    fn give_back(&self, _t: TimerRef) {
+        self.given.set(self.given.get() + 1);
+    }
+    fn give_back_to(&self, _block: &Block, _t: TimerRef) {
+        self.given_here.set(self.given_here.get() + 1);
+    }
 }
 
 unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
@@ -148,6 +163,9 @@ impl World {
                 .collect(),
             now: Cell::new(1000),
             calls: Cell::new(0),
+            generation: Cell::new(1),
+            given: Cell::new(0),
+            given_here: Cell::new(0),
         };
         for tm in &w.ps {
             tm.lock(&w).dead = false;
@@ -376,7 +394,11 @@ fn a_scan_in_steps_misses_nothing() {
 
 /// A World with so many timers; all that was armed in it comes, and the books are right.
 fn with_world(n: usize, test: impl FnOnce(&World)) {
-    let w = World::new(n, Hooks::default());
+    with_hooks(n, Hooks::default(), test);
+}
+
+fn with_hooks(n: usize, hooks: Hooks, test: impl FnOnce(&World)) {
+    let w = World::new(n, hooks);
     w.begin();
     test(&w);
     w.end().unwrap();
