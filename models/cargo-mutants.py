@@ -41,7 +41,7 @@ PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab pool cache verify"
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "timer": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
-UNIT_TESTS["lifetime"] = "scan_test::frees"
+UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
 QUICK = 1.1  # seconds

@@ -5,6 +5,7 @@
 
 mod frees;
 mod repairs;
+mod short;
 
 use super::adjust::scan_step;
 use super::modtimer::{Arm, deltimer, modtimer, set_slack};
@@ -92,6 +93,8 @@ struct World {
     /// Nodes given back, and those among the thread's own.
     given: Cell<usize>,
     given_here: Cell<usize>,
+    /// The time that the last wake was for.
+    woken: Cell<i64>,
 }
 
 // SAFETY: one thread only uses it.
@@ -104,13 +107,20 @@ impl Procs for World {
     fn now(&self) -> i64 {
         self.now.get()
     }
-    fn of(_: &Timers) -> &World {
-        unreachable!("no short path is taken here")
+    fn of(p: &Timers) -> &World {
+        assert!(!p.owner.is_null(), "no short path is taken in random order");
+        // SAFETY: with_hooks has set it.
+        unsafe { &*p.owner.cast() }
+    }
+    fn quick_p(p: &Timers) -> Option<&Timers> {
+        Some(&Self::of(p).ps[0])
     }
     fn pick(&self, _last: u32) -> &Timers {
         &self.ps[0]
     }
-    fn wake(&self, _p: &Timers, _when: i64) {}
+    fn wake(&self, _p: &Timers, when: i64) {
+        self.woken.set(when);
+    }
     fn set_mask(&self, _p: u32, _on: bool) {}
     fn hold(&self, _p: &Timers) {}
     fn unhold(&self, _p: &Timers) {}
@@ -166,6 +176,7 @@ impl World {
             generation: Cell::new(1),
             given: Cell::new(0),
             given_here: Cell::new(0),
+            woken: Cell::new(0),
         };
         for tm in &w.ps {
             tm.lock(&w).dead = false;
@@ -397,10 +408,18 @@ fn with_world(n: usize, test: impl FnOnce(&World)) {
     with_hooks(n, Hooks::default(), test);
 }
 
+/// The same, with these hooks.
 fn with_hooks(n: usize, hooks: Hooks, test: impl FnOnce(&World)) {
-    let w = World::new(n, hooks);
+    let mut w = World::new(n, hooks);
+    let at = &raw mut w;
+    // SAFETY: nobody else uses it yet.
+    for tm in unsafe { &mut (*at).ps } {
+        tm.owner = at.cast();
+    }
+    // SAFETY: from here on it is only read.
+    let w = unsafe { &*at };
     w.begin();
-    test(&w);
+    test(w);
     w.end().unwrap();
     for tm in &w.ps {
         tm.release_heap(&w.host);

@@ -2,9 +2,9 @@
 //! same later if it is not done now.
 
 use super::super::adjust::{MOVES, scan_step};
-use super::super::sweep::{rounds, sweep};
+use super::super::sweep::{STEP, clean_tail, rounds, sweep, trim};
 use super::super::timer::{State, TimerRef};
-use super::super::{Arm, cleantimers, deltimer, modtimer};
+use super::super::{Arm, Counter, cleantimers, deltimer, modtimer};
 use super::{Op, World, with_hooks, with_world};
 use crate::host::Hooks;
 use std::ffi::c_void;
@@ -107,7 +107,6 @@ fn a_locked_timer_may_be_as_it_should_be() {
 #[test]
 fn a_sweep_moves_few_entries_in_one_hold() {
     const N: usize = 300;
-    const DEAD: usize = 2 * MOVES;
     with_world(N, |w| {
         w.apply(&Op::Scan(N - 50));
         let timers = heap(w);
@@ -126,7 +125,9 @@ fn a_sweep_moves_few_entries_in_one_hold() {
         };
         let mut h = w.p().lock(w);
         h.cursor = DEAD + 1;
-        assert!(sweep(&mut h) > 0);
+        let swept = sweep(&mut h);
+        assert!(swept > 0);
+        assert_eq!(w.block.get(Counter::Sweeps), swept as u64);
         assert!(moved() <= MOVES + 1, "{} at once", moved());
         // The rest, in the next holds.
         for _ in 0..rounds(N) {
@@ -138,5 +139,51 @@ fn a_sweep_moves_few_entries_in_one_hold() {
                 .iter()
                 .all(|(t, _)| t.state() == State::Removed)
         );
+    });
+}
+
+/// So many as the books allow, and none of them is the last of the heap: no sweep comes first.
+const DEAD: usize = 80;
+
+#[test]
+fn trim_takes_all_that_is_dead() {
+    with_world(300, |w| {
+        let timers = heap(w);
+        for (t, _) in &timers[1..=DEAD] {
+            deltimer(w, *t, None).unwrap();
+        }
+        assert_eq!(heap(w).len(), 300);
+        assert_eq!(trim(w, w.p()), DEAD);
+        assert_eq!(heap(w).len(), 300 - DEAD);
+        assert_eq!(w.block.get(Counter::Sweeps), DEAD as u64);
+        assert_eq!(trim(w, w.p()), 0);
+    });
+}
+
+/// Each entry is looked at, moved, taken off, and what comes into its place looked at; and a
+/// whole sweep more, for where it begins.
+#[test]
+fn there_are_rounds_enough() {
+    for n in [0, 1, 63, 64, 65, 1000, 1_000_000] {
+        let looks = rounds(n) * STEP;
+        assert!((4 * n + STEP..=4 * n + 2 * STEP).contains(&looks));
+    }
+}
+
+#[test]
+fn an_insertion_cleans_a_few_entries_at_the_end() {
+    with_world(20, |w| {
+        let timers = heap(w);
+        let len = |w| heap(w).len();
+        for i in [12, 14, 15, 16, 17, 18, 19] {
+            deltimer(w, timers[i].0, None).unwrap();
+        }
+        clean_tail(&mut w.p().lock(w));
+        assert_eq!(len(w), 16);
+        clean_tail(&mut w.p().lock(w));
+        assert_eq!(len(w), 14, "the next one is alive");
+        w.apply(&Op::Check(500));
+        assert_eq!(len(w), 0);
+        clean_tail(&mut w.p().lock(w));
     });
 }
