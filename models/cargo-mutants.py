@@ -41,7 +41,8 @@ PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = "lifetime modtimer movetimers heap timer timers adjust sweep fast run slab pool cache verify"
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "timer": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
-UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short")
+UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
+UNIT_TESTS.update(pool="pool_test", cache="pool_test")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
 QUICK = 1.1  # seconds
@@ -99,6 +100,8 @@ def mutants(files, part):
         fail("cannot list:\n" + listed.stderr)
     order = [f"src/engine/{f}.rs" for f in files]
     found = [Mutant(m) for m in json.loads(listed.stdout)]
+    # Neither the checked build nor the tests' own code is what is tested here.
+    found = [m for m in found if not re.search(r"(checked|tests)::", m.name)]
     return [m for m in sorted(found, key=lambda m: order.index(m.file)) if part in m.name]
 
 

@@ -6,6 +6,7 @@
 mod frees;
 mod repairs;
 mod short;
+mod verified;
 
 use super::adjust::scan_step;
 use super::modtimer::{Arm, deltimer, modtimer, set_slack};
