@@ -112,6 +112,21 @@ fn the_pool_gives_each_node_once() {
     p.pool.set(None, 0);
 }
 
+/// Those that come one by one become a batch when there are enough, not sooner.
+#[test]
+fn a_batch_is_whole() {
+    let p = Nodes::new();
+    let t: Vec<_> = (0..2 * B + 1).map(|_| p.take()).collect();
+    t[..2 * B].iter().for_each(|t| p.give_back(*t));
+    let two = [p.take(), p.take()];
+    for t in [two[0], two[1], t[2 * B]] {
+        p.give_back(t);
+    }
+    let some = [0; 3].map(|_| p.list(p.take_some().unwrap()));
+    assert_eq!(some.each_ref().map(Vec::len), [B, B, 1]);
+    assert_eq!(sorted(some.concat()), sorted(t));
+}
+
 #[test]
 fn a_closed_pool_tells_of_the_last_one() {
     let gone = Cell::new(0);
