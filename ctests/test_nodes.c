@@ -250,3 +250,61 @@ TEST(nodes_in_a_fork_child, 60)
     CHECK_EQ(gt_p_free(ps[0]), 0);
     close_sched(before.s);
 }
+
+static _Atomic int slow, allocating;
+
+/* Memory for a chunk of timers takes its time, with the lock of the free nodes held. */
+static void *slow_alloc(void *ctx, size_t size, size_t align)
+{
+    void *p = NULL;
+
+    (void)ctx;
+    if (slow && align == 1 << 16) {
+        allocating = 1;
+        usleep(200000);
+        allocating = 0;
+    }
+    return posix_memalign(&p, align < sizeof p ? sizeof p : align, size) ? NULL : p;
+}
+
+static void give(void *ctx, void *p, size_t size, size_t align)
+{
+    (void)ctx;
+    (void)size;
+    (void)align;
+    free(p);
+}
+
+static void *make_one(void *arg)
+{
+    struct batch *b = arg;
+
+    b->t[0] = make(b->s);
+    return NULL;
+}
+
+/* A fork waits until nobody is at the free nodes: the child could not go on with what they were doing. */
+TEST(nodes_fork_waits_for_a_new_chunk, 20)
+{
+    static struct batch b;
+    gt_host h = {.size = sizeof h, .alloc = slow_alloc, .free = give};
+    gt_config cfg = {.size = sizeof cfg, .host = &h, .clock = GT_CLOCK_VIRTUAL};
+    pthread_t th;
+    pid_t pid;
+    int status;
+
+    CHECK((b.s = gt_sched_new(&cfg)) != NULL);
+    slow = 1;
+    th = thread_start(make_one, &b);
+    while (!allocating)
+        usleep(100);
+    pid = fork();
+    if (pid == 0)
+        _exit(allocating);
+    CHECK(pid > 0);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    thread_join(th);
+    CHECK_EQ(gt_timer_free(b.t[0]), 0);
+    close_sched(b.s);
+}

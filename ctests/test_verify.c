@@ -15,7 +15,7 @@ static unsigned char *node(gt_timer *t) { return (unsigned char *)((uintptr_t)t 
 static void break_it(gt_timer *t, enum breakage what)
 {
     int64_t zero = 0, other = T0 + 77;
-    uint32_t word, p = 7;
+    uint32_t word, p;
 
     switch (what) {
     case KEY:
@@ -27,6 +27,8 @@ static void break_it(gt_timer *t, enum breakage what)
         memcpy(node(t), &word, sizeof word);
         break;
     case OWNER:
+        memcpy(&p, node(t) + 56, sizeof p);
+        p ^= 1u << 12;                         /* still aligned: a build with assertions looks */
         memcpy(node(t) + 56, &p, sizeof p);
         break;
     case DELETED:                              /* stopped, and nobody counted it */

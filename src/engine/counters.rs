@@ -215,4 +215,46 @@ mod tests {
         }
         assert_eq!(Histogram::bucket(i64::MAX as u64), Histogram::BUCKETS - 1);
     }
+
+    #[test]
+    fn a_block_counts() {
+        for shared in [false, true] {
+            let b = Block::new(1, shared, true);
+            assert_eq!(b.is_shared(), shared);
+            b.add(Counter::Armed, 3);
+            b.add(Counter::Ticks, 5);
+            b.add(Counter::Ticks, 2);
+            b.add(Counter::Rearmed, 4);
+            let counts = [
+                Counter::Armed,
+                Counter::Replaced,
+                Counter::Ticks,
+                Counter::Rearmed,
+            ];
+            assert_eq!(counts.map(|c| b.get(c)), [7, 4, 7, 4]);
+            for delay in [-1, 0, 9, 9] {
+                b.note_lateness(delay);
+            }
+            assert_eq!([0, 8, 9].map(|i| b.lateness.get(i)), [2, 0, 2]);
+        }
+        let b = Block::new(1, false, false);
+        b.count_own(Counter::Fired);
+        b.count_own(Counter::Fired);
+        b.note_lateness(9);
+        assert_eq!((b.get(Counter::Fired), b.lateness.get(9)), (2, 0));
+    }
+
+    #[test]
+    fn a_writer_is_seen() {
+        let host = Host::new(crate::host::Hooks::default());
+        let b = Block::new(1, false, false);
+        assert!(!b.is_writing());
+        b.begin_write(&host);
+        assert!(b.is_writing());
+        b.end_write();
+        assert!(!b.is_writing());
+        b.begin_write(&host);
+        b.forget_writer();
+        assert!(!b.is_writing());
+    }
 }

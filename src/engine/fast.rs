@@ -110,11 +110,12 @@ fn set_earlier<S: Procs>(mut l: Quick<'_>, when: i64, block: &Block) -> Replaced
 pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     let block = S::quick_block(t.home())?;
     let tm = S::quick_p(t.home())?;
-    if t.state() != State::Removed || arm.when <= 0 {
+    if t.state() != State::Removed {
         return None;
     }
     let s = S::of(tm);
     let mut h = tm.try_lock(s)?;
+    // What is no time is refused here too.
     if h.dead || tm.is_for_later_pass(arm.when) {
         return None;
     }

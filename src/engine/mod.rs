@@ -13,6 +13,8 @@ mod lifetime;
 mod modtimer;
 mod movetimers;
 mod pool;
+#[cfg(all(test, not(gt_model)))]
+mod pool_test;
 mod run;
 #[cfg(all(test, not(gt_model)))]
 mod scan_test;

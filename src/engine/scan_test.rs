@@ -3,6 +3,11 @@
 //! each operation every entry that has an earlier time than its key is looked for: it stands
 //! where the scan will come, or somebody has noted its time.
 
+mod frees;
+mod repairs;
+mod short;
+mod verified;
+
 use super::adjust::scan_step;
 use super::modtimer::{Arm, deltimer, modtimer, set_slack};
 use super::run::{check_timers, runtimer};
@@ -84,6 +89,13 @@ struct World {
     args: Vec<Argument>,
     now: Cell<i64>,
     calls: Cell<u64>,
+    /// Of all timers.
+    generation: Cell<u32>,
+    /// Nodes given back, and those among the thread's own.
+    given: Cell<usize>,
+    given_here: Cell<usize>,
+    /// The time that the last wake was for.
+    woken: Cell<i64>,
 }
 
 // SAFETY: one thread only uses it.
@@ -96,13 +108,20 @@ impl Procs for World {
     fn now(&self) -> i64 {
         self.now.get()
     }
-    fn of(_: &Timers) -> &World {
-        unreachable!("no short path is taken here")
+    fn of(p: &Timers) -> &World {
+        assert!(!p.owner.is_null(), "no short path is taken in random order");
+        // SAFETY: with_hooks has set it.
+        unsafe { &*p.owner.cast() }
+    }
+    fn quick_p(p: &Timers) -> Option<&Timers> {
+        Some(&Self::of(p).ps[0])
     }
     fn pick(&self, _last: u32) -> &Timers {
         &self.ps[0]
     }
-    fn wake(&self, _p: &Timers, _when: i64) {}
+    fn wake(&self, _p: &Timers, when: i64) {
+        self.woken.set(when);
+    }
     fn set_mask(&self, _p: u32, _on: bool) {}
     fn hold(&self, _p: &Timers) {}
     fn unhold(&self, _p: &Timers) {}
@@ -114,10 +133,17 @@ impl Procs for World {
         false
     }
     fn generation(&self, _t: TimerRef) -> u32 {
-        1
+        self.generation.get()
     }
-    fn raise_generation(&self, _t: TimerRef) {}
-    fn give_back(&self, _t: TimerRef) {}
+    fn raise_generation(&self, _t: TimerRef) {
+        self.generation.set(self.generation.get() + 1);
+    }
+    fn give_back(&self, _t: TimerRef) {
+        self.given.set(self.given.get() + 1);
+    }
+    fn give_back_to(&self, _block: &Block, _t: TimerRef) {
+        self.given_here.set(self.given_here.get() + 1);
+    }
 }
 
 unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
@@ -148,6 +174,10 @@ impl World {
                 .collect(),
             now: Cell::new(1000),
             calls: Cell::new(0),
+            generation: Cell::new(1),
+            given: Cell::new(0),
+            given_here: Cell::new(0),
+            woken: Cell::new(0),
         };
         for tm in &w.ps {
             tm.lock(&w).dead = false;
@@ -376,9 +406,21 @@ fn a_scan_in_steps_misses_nothing() {
 
 /// A World with so many timers; all that was armed in it comes, and the books are right.
 fn with_world(n: usize, test: impl FnOnce(&World)) {
-    let w = World::new(n, Hooks::default());
+    with_hooks(n, Hooks::default(), test);
+}
+
+/// The same, with these hooks.
+fn with_hooks(n: usize, hooks: Hooks, test: impl FnOnce(&World)) {
+    let mut w = World::new(n, hooks);
+    let at = &raw mut w;
+    // SAFETY: nobody else uses it yet.
+    for tm in unsafe { &mut (*at).ps } {
+        tm.owner = at.cast();
+    }
+    // SAFETY: from here on it is only read.
+    let w = unsafe { &*at };
     w.begin();
-    test(&w);
+    test(w);
     w.end().unwrap();
     for tm in &w.ps {
         tm.release_heap(&w.host);

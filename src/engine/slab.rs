@@ -447,6 +447,77 @@ mod tests {
         assert_eq!(host.bytes(), 0);
     }
 
+    /// In chunks of their own, in those of an arena, and at the end of the first table.
+    #[test]
+    fn each_timer_is_found_by_its_id() {
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let p = 7u32;
+        let home = Timers::new((&raw const p).cast(), 0);
+        let take = || {
+            let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+            slab.alloc(&host, &home, new).unwrap()
+        };
+        let few = ALONE as usize * SLOTS;
+        let mut timers: Vec<_> = (0..few).map(|_| take()).collect();
+        assert!(host.bytes() < HUGE as u64);
+        timers.extend((0..HUGE / CHUNK_BYTES * SLOTS).map(|_| take()));
+        let bytes = host.bytes();
+        assert!((HUGE as u64..2 * HUGE as u64).contains(&bytes));
+        timers.push(take());
+        assert_eq!(host.bytes(), bytes + HUGE as u64);
+        let mut all = Vec::new();
+        slab.for_each(|t| all.push(t));
+        assert_eq!(all, timers);
+        let made = slab.pool.with(|c| c.chunks);
+        for no in [L2 - 1, L2, L1 * L2 - 1] {
+            slab.pool.with(|c| (c.chunks, c.used) = (no as u32, SLOTS));
+            timers.extend([take(), take()]);
+            assert_eq!(slab.pool.with(|c| (c.chunks, c.used)), (no as u32 + 1, 2));
+            let t = timers[timers.len() - 1];
+            assert_eq!(id(t), (no as u64) << 42 | 1 << 32 | 1);
+        }
+        for (i, t) in timers.iter().enumerate() {
+            assert_eq!((slab.find(id(*t)), owner(*t)), (Some((*t, 1)), home.owner));
+            let (chunk, slot) = locate(*t);
+            assert_eq!(
+                std::ptr::from_ref(&chunk.timers[slot]),
+                t.as_ptr().cast_const()
+            );
+            assert!(i >= all.len() || (chunk.no as usize, slot) == (i / SLOTS, i % SLOTS));
+        }
+        let after = (made as u64) << 42 | 1;
+        assert_eq!(slab.find(after), None, "no such chunk");
+        assert_eq!(slab.find((SLOTS as u64) << 32 | 1), None, "no such slot");
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+        assert_eq!(host.bytes(), 0);
+    }
+
+    #[test]
+    fn a_fork_child_finds_what_is_free() {
+        let host = Host::new(Hooks::default());
+        let mut slab = Slab::new();
+        let home = Timers::new(std::ptr::null(), 0);
+        let take = || {
+            let new: (Func, _, _) = (nothing, std::ptr::null_mut(), 0);
+            slab.alloc(&host, &home, new).unwrap()
+        };
+        let t = [0; 5].map(|_| take());
+        set_generation(t[3], u32::MAX - 1);
+        for i in [1, 3, 4] {
+            t[i].refs.store(0, Ordering::Relaxed);
+        }
+        slab.find_free();
+        assert_eq!(slab.pool.in_use(), 2);
+        assert_eq!(t.map(generation), [1, 2, 1, u32::MAX, 2]);
+        assert!(t.map(|t| t.flags() & FREED != 0) == [false, true, false, true, true]);
+        assert_eq!([take(), take()], [t[1], t[4]]);
+        assert!(!t.contains(&take()), "that one is retired");
+        // SAFETY: nothing of it is used any more.
+        unsafe { slab.destroy(&host) };
+    }
+
     /// GT_ENOSPC, without the 256 GiB that it takes.
     #[test]
     fn a_full_slab_says_so() {
