@@ -90,8 +90,10 @@ $(1)/ctests: $(patsubst ctests/%,$(1)/obj/%.o,$(sort $(wildcard ctests/*.c ctest
 -include $(wildcard $(1)/obj/*.d)
 endef
 
+# Without it, the header stays as it is, and cbindgen is not built.
+RELEASE_FEATURES ?= --features header
 # cargo shares no job server with make: it would complain that it cannot reach it.
-release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release --target-dir $(TARGET)
+release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release $(RELEASE_FEATURES) --target-dir $(TARGET)
 checked = MAKEFLAGS= $(CARGO) build --release --features checked --target-dir $(TARGET)/checked
 # The old mangling of names and line numbers: the C compiler's runtimes can read them.
 san_flags = -Cforce-frame-pointers=yes -Zunstable-options -Csymbol-mangling-version=legacy
@@ -156,7 +158,8 @@ check-clippy:
 	$(need_cargo)
 	$(need_clippy)
 	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --target-dir $(TARGET) -- -D warnings
-	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --features checked --target-dir $(TARGET) -- -D warnings
+	@# As a release: what it builds of others is used again by the release build.
+	@MAKEFLAGS= $(CARGO) clippy --quiet --release --all-targets --features checked,header --target-dir $(TARGET) -- -D warnings
 
 check-cargo:
 	$(need_cargo)

@@ -211,7 +211,7 @@ def build(kind, log):
     """The test program of this kind, of the copy as it is."""
     target = os.path.join(TARGET, "mutants", kind)
     if kind == "c":
-        args = ["make", "--no-print-directory", "-j2", "build/ctests"]
+        args = ["make", "--no-print-directory", "-j2", "build/ctests", "RELEASE_FEATURES="]
         ok = command(args, log, TARGET=target, CARGO_TARGET_DIR=target, CARGO=CARGO) == 0
         return [os.path.join(COPY, "build", "ctests")] if ok else None
     args = CARGO.split() + ["test", "--quiet", "--no-run", "--target-dir", target, "--message-format", "json-render-diagnostics"]
