@@ -43,6 +43,9 @@ need_clippy = $(call need_part,$(CARGO) clippy,clippy,rustup component add clipp
 need_valgrind = $(call need,valgrind,the memory checker,Debian: apt-get install valgrind)
 need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolchain install nightly --profile minimal)
 
+# For a make that builds much, unless the number of jobs was given.
+jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+
 # The steps of `make check`, in order.
 CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readme examples install bench
 
@@ -144,9 +147,9 @@ demo: $(B)/examples/demo $(B)/examples/server ## a million timers on all cores, 
 # ---- checks --------------------------------------------------------------------------------
 
 # One after the other, so that output stays in order and no test shares the machine with
-# another step; each step uses -j by itself.
+# another step; each step builds with all processors.
 check: ## all that must pass before a commit (needs c++, rustfmt and clippy too)
-	@set -e; for c in $(CHECKS); do echo "== check-$$c"; $(MAKE) --no-print-directory check-$$c; done
+	@set -e; for c in $(CHECKS); do echo "== check-$$c"; $(MAKE) $(jobs) --no-print-directory check-$$c; done
 	@echo "make check: all passed"
 
 check-fmt:
@@ -200,20 +203,20 @@ ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of th
 # ---- sanitizers ----------------------------------------------------------------------------
 
 sanitize: ## all sanitizers: ASan with LSan, TSan, UBSan, valgrind, a program's own TSan, helgrind, drd
-	@set -e; for c in asan tsan ubsan valgrind tsan-embed helgrind; do $(MAKE) --no-print-directory $$c; done
+	@set -e; for c in asan tsan ubsan valgrind tsan-embed helgrind; do $(MAKE) $(jobs) --no-print-directory $$c; done
 	@echo "make sanitize: all passed"
 
 # Rust's own sanitizer runtime is not used: the C compiler's is linked, and both instrument
 # for the same interface (ctests/tsan_names.c fills a gap of older ones).
 asan:
 	$(need_nightly)
-	@$(MAKE) --no-print-directory $(B)/asan/ctests
+	@$(MAKE) $(jobs) --no-print-directory $(B)/asan/ctests
 	@echo "ctests, AddressSanitizer:"
 	@GT_TEST_SLOW=4 $(B)/asan/ctests $(TESTS)
 
 tsan:
 	$(need_nightly)
-	@$(MAKE) --no-print-directory $(B)/tsan/ctests
+	@$(MAKE) $(jobs) --no-print-directory $(B)/tsan/ctests
 	@echo "ctests, ThreadSanitizer:"
 	@GT_TEST_SLOW=8 TSAN_OPTIONS=halt_on_error=1 $(B)/tsan/ctests $(TESTS)
 
