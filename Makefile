@@ -43,6 +43,9 @@ need_clippy = $(call need_part,$(CARGO) clippy,clippy,rustup component add clipp
 need_valgrind = $(call need,valgrind,the memory checker,Debian: apt-get install valgrind)
 need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolchain install nightly --profile minimal)
 
+# For a make that builds much, unless the number of jobs was given.
+jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+
 # The steps of `make check`, in order.
 CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readme examples install bench
 
@@ -90,8 +93,10 @@ $(1)/ctests: $(patsubst ctests/%,$(1)/obj/%.o,$(sort $(wildcard ctests/*.c ctest
 -include $(wildcard $(1)/obj/*.d)
 endef
 
+# Without it, the header stays as it is, and cbindgen is not built.
+RELEASE_FEATURES ?= --features header
 # cargo shares no job server with make: it would complain that it cannot reach it.
-release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release --target-dir $(TARGET)
+release = MAKEFLAGS= GOTIMER_HEADER_OUT=$(HEADER) $(CARGO) build --release $(RELEASE_FEATURES) --target-dir $(TARGET)
 checked = MAKEFLAGS= $(CARGO) build --release --features checked --target-dir $(TARGET)/checked
 # The old mangling of names and line numbers: the C compiler's runtimes can read them.
 san_flags = -Cforce-frame-pointers=yes -Zunstable-options -Csymbol-mangling-version=legacy
@@ -142,9 +147,9 @@ demo: $(B)/examples/demo $(B)/examples/server ## a million timers on all cores, 
 # ---- checks --------------------------------------------------------------------------------
 
 # One after the other, so that output stays in order and no test shares the machine with
-# another step; each step uses -j by itself.
+# another step; each step builds with all processors.
 check: ## all that must pass before a commit (needs c++, rustfmt and clippy too)
-	@set -e; for c in $(CHECKS); do echo "== check-$$c"; $(MAKE) --no-print-directory check-$$c; done
+	@set -e; for c in $(CHECKS); do echo "== check-$$c"; $(MAKE) $(jobs) --no-print-directory check-$$c; done
 	@echo "make check: all passed"
 
 check-fmt:
@@ -156,7 +161,8 @@ check-clippy:
 	$(need_cargo)
 	$(need_clippy)
 	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --target-dir $(TARGET) -- -D warnings
-	@MAKEFLAGS= $(CARGO) clippy --quiet --all-targets --features checked --target-dir $(TARGET) -- -D warnings
+	@# As a release: what it builds of others is used again by the release build.
+	@MAKEFLAGS= $(CARGO) clippy --quiet --release --all-targets --features checked,header --target-dir $(TARGET) -- -D warnings
 
 check-cargo:
 	$(need_cargo)
@@ -197,20 +203,20 @@ ctest: $(B)/ctests ## run the C tests (TESTS="part of a name ..." for some of th
 # ---- sanitizers ----------------------------------------------------------------------------
 
 sanitize: ## all sanitizers: ASan with LSan, TSan, UBSan, valgrind, a program's own TSan, helgrind, drd
-	@set -e; for c in asan tsan ubsan valgrind tsan-embed helgrind; do $(MAKE) --no-print-directory $$c; done
+	@set -e; for c in asan tsan ubsan valgrind tsan-embed helgrind; do $(MAKE) $(jobs) --no-print-directory $$c; done
 	@echo "make sanitize: all passed"
 
 # Rust's own sanitizer runtime is not used: the C compiler's is linked, and both instrument
 # for the same interface (ctests/tsan_names.c fills a gap of older ones).
 asan:
 	$(need_nightly)
-	@$(MAKE) --no-print-directory $(B)/asan/ctests
+	@$(MAKE) $(jobs) --no-print-directory $(B)/asan/ctests
 	@echo "ctests, AddressSanitizer:"
 	@GT_TEST_SLOW=4 $(B)/asan/ctests $(TESTS)
 
 tsan:
 	$(need_nightly)
-	@$(MAKE) --no-print-directory $(B)/tsan/ctests
+	@$(MAKE) $(jobs) --no-print-directory $(B)/tsan/ctests
 	@echo "ctests, ThreadSanitizer:"
 	@GT_TEST_SLOW=8 TSAN_OPTIONS=halt_on_error=1 $(B)/tsan/ctests $(TESTS)
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define MAX_JOBS 64
+#define JOBS_PER_CPU 4       /* most tests wait more than they work */
 
 static struct test *tests;
 static int test_count;
@@ -330,12 +331,20 @@ static uint64_t number(const char *arg)
     return n;
 }
 
+/* Those that this process may use. */
+static long processors(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 int main(int argc, char **argv)
 {
     struct test **all = calloc((size_t)test_count + 1, sizeof *all);
     char **patterns = calloc((size_t)argc, sizeof *patterns);
     int list = 0, n_patterns = 0, n = 0;
-    long n_jobs = sysconf(_SC_NPROCESSORS_ONLN);
+    long n_jobs = JOBS_PER_CPU * processors();
     sigset_t chld, old_mask;
     const char *env = getenv("GT_TEST_SLOW");
     uint64_t from_clock = (uint64_t)mono_now() ^ ((uint64_t)getpid() << 40);

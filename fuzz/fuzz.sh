@@ -26,7 +26,8 @@ export PATH
 need_tool() {
     command -v cargo-fuzz >/dev/null 2>&1 && return
     echo "fuzz: cargo-fuzz is missing; installing it: cargo install cargo-fuzz --locked --root $B/tools"
-    $CARGO install --quiet cargo-fuzz --locked --root "$B/tools" --target-dir "$out/target-cargo-fuzz" || {
+    # Unoptimized: it only calls cargo.
+    $CARGO install --quiet --debug cargo-fuzz --locked --root "$B/tools" --target-dir "$out/target-cargo-fuzz" || {
         echo "make: cargo-fuzz is missing. Install it with: cargo install cargo-fuzz --locked" >&2
         exit 1
     }

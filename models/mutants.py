@@ -207,11 +207,24 @@ def command(args, log, limit=None, **more):
     return done.returncode
 
 
+def lend(kind):
+    """What the project's own builds have built of others, by the same flags, is not built again."""
+    source = {"rust": "debug", "c": ""}.get(kind, os.path.join(kind, "release"))
+    if not source:  # by other flags
+        return
+    target = os.path.join(TARGET, "mutants", kind, os.path.basename(source))
+    source = os.path.join(TARGET, source)
+    if os.path.isdir(source) and not os.path.exists(target):
+        ours = shutil.ignore_patterns("*gotimer*", "engine-*", "corpus-*", "incremental", ".cargo-lock")
+        shutil.copytree(source, target, ignore=ours, copy_function=os.link)
+
+
 def build(kind, log):
     """The test program of this kind, of the copy as it is."""
     target = os.path.join(TARGET, "mutants", kind)
+    lend(kind)
     if kind == "c":
-        args = ["make", "--no-print-directory", "-j2", "build/ctests"]
+        args = ["make", "--no-print-directory", "-j2", "build/ctests", "RELEASE_FEATURES="]
         ok = command(args, log, TARGET=target, CARGO_TARGET_DIR=target, CARGO=CARGO) == 0
         return [os.path.join(COPY, "build", "ctests")] if ok else None
     args = CARGO.split() + ["test", "--quiet", "--no-run", "--target-dir", target, "--message-format", "json-render-diagnostics"]
