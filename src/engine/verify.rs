@@ -71,7 +71,8 @@ pub(crate) fn verify_timer_heap<S: Procs>(h: &mut Held<'_, S>) -> Option<(Rule, 
 }
 
 /// How many entries are dead. Only where nobody else is about: in a fork child.
-pub(crate) fn count_deleted<S: Procs>(h: &Held<'_, S>) -> u32 {
+pub(crate) fn count_deleted<S: Procs>(h: &mut Held<'_, S>) -> u32 {
+    h.heap.settle();
     let mut dead = 0;
     for i in 0..h.heap.total() {
         let t = h.heap.get_any(i).t;

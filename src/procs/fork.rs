@@ -165,7 +165,7 @@ fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
         p.hooks.store(0, Ordering::Relaxed);
         p.note.forget_sleepers();
         let mut h = p.lock(s);
-        p.set_deleted(count_deleted(&h));
+        p.set_deleted(count_deleted(&mut h));
         // Whose green threads are lost only their owner knows: then all runs stay.
         let here = s.host().current_context();
         let lost = take_lost_runs(&mut h, |context| {

@@ -51,7 +51,7 @@ fn each_rule_is_named() {
 #[test]
 fn the_count_of_the_dead() {
     with_world(8, |w| {
-        let count = || count_deleted(&w.p().lock(w));
+        let count = || count_deleted(&mut w.p().lock(w));
         assert_eq!(count(), 0);
         (2..6).for_each(|i| w.del(i));
         assert_eq!((broken(w), count()), (None, 4));
