@@ -38,10 +38,10 @@ TOOL = os.path.join(B, "tools", "bin", "cargo-mutants")
 SURVIVORS = os.path.join(HERE, "survivors.txt")
 FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
-ALL = """lifetime modtimer movetimers heap timer timer/locked timers timers/held adjust sweep fast run
+ALL = """lifetime modtimer movetimers heap heap/lag timer timer/locked timers timers/held adjust sweep fast run
 slab pool cache counters verify argbox"""
 # The files with tests of their own in src/, and which those are.
-UNIT_TESTS = {"heap": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
+UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
 UNIT_TESTS.update(pool="pool_test", cache="pool_test")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})

@@ -75,7 +75,7 @@ pub(crate) fn count_deleted<S: Procs>(h: &mut Held<'_, S>) -> u32 {
     h.heap.settle();
     let mut dead = 0;
     for i in 0..h.heap.total() {
-        let t = h.heap.get_any(i).t;
+        let t = h.heap.get(i).t;
         let l = t.lock(h.s.host());
         dead += (l.when == 0) as u32;
         l.put_back();
