@@ -10,7 +10,7 @@ trap 'rm -f "$out" "$out.md"' EXIT
 {
     echo '<!-- figures: begin -->'
     echo '```'
-    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|soak-planted: |armings  |pauses in|faults: [0-9]+|fuzz: |planted: [0-9]+|tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
+    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|soak-planted: |armings  |pauses in|faults: [0-9]+|faults-planted: |fuzz: [0-9]|planted: [0-9]+|tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
         sed 's/^== \(.*\): status 0 after/\1:/'
     echo '```'
     if [ -s "$long" ]; then

@@ -95,7 +95,7 @@ static void trap_flag(int on)
 
 struct victim {
     const struct halt_op *op;
-    int step;
+    int step, warm;              /* warm: it has worked before */
     atomic_int done;
 };
 
@@ -103,7 +103,7 @@ static void *victim_main(void *arg)
 {
     struct victim *v = arg;
 
-    if (v->op->alone)
+    if (v->warm)
         work_before();
     is_victim = 1;
     if (v->step)
@@ -301,7 +301,7 @@ static void at_stop_alone(const struct halt_op *op, struct row *row, uint64_t *r
             send(k, probe_of(op->section));
             row->probes++;
         }
-        while (!idle(k) && asleep(k->tid) == 0) {
+        while (!idle(k) && asleep(k->tid) != 1) {
             if (mono_now() > limit)
                 test_failed(__FILE__, __LINE__, "%s neither ends nor sleeps, in %s", k->probe->name, op->name);
             sched_yield();
@@ -314,13 +314,15 @@ static void at_stop_alone(const struct halt_op *op, struct row *row, uint64_t *r
 
 static void run_once(const struct halt_op *op, struct row *row, int step, int first, stop_func at, uint64_t *rng)
 {
-    struct victim v = {op, step, 0};
+    /* What a thread does the first time takes locks of its own. */
+    int warm = op->alone || (at == at_stop_alone && op->section != S_BLOCKS);
+    struct victim v = {.op = op, .step = step, .warm = warm};
     pthread_t th;
 
     world_start(op->runtime);
     if (op->setup != NULL)
         op->setup();
-    if (op->alone)
+    if (warm)
         everybody_before();
     steps = 0;
     next_stop = (int64_t)first + 1;

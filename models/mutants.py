@@ -207,6 +207,16 @@ def command(args, log, limit=None, **more):
     return done.returncode
 
 
+def link_or_copy(source, target):
+    """Libraries are written anew when they change; what cargo writes over in place is copied."""
+    if source.endswith((".rlib", ".rmeta", ".so")):
+        try:
+            return os.link(source, target)
+        except OSError:
+            pass
+    return shutil.copy2(source, target)
+
+
 def lend(kind):
     """What the project's own builds have built of others, by the same flags, is not built again."""
     source = {"rust": "debug", "c": ""}.get(kind, os.path.join(kind, "release"))
@@ -216,7 +226,7 @@ def lend(kind):
     source = os.path.join(TARGET, source)
     if os.path.isdir(source) and not os.path.exists(target):
         ours = shutil.ignore_patterns("*gotimer*", "engine-*", "corpus-*", "incremental", ".cargo-lock")
-        shutil.copytree(source, target, ignore=ours, copy_function=os.link)
+        shutil.copytree(source, target, ignore=ours, copy_function=link_or_copy)
 
 
 def build(kind, log):

@@ -119,10 +119,7 @@ pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
     if h.dead || tm.is_for_later_pass(arm.when) {
         return None;
     }
-    if h.heap.lagging() > 0 && freed_place(&h).is_some() {
-        h.heap.settle();
-    }
-    if let Some((i, old, word)) = freed_place(&h) {
+    if let Some((i, old, word)) = freed_place(&mut h) {
         let l = lock_to_insert(&h, block, &t, arm)?;
         h.heap.replace(i, arm.when, t);
         l.unlock(State::Waiting, 0);
@@ -180,11 +177,19 @@ fn lock_to_insert<'a, S: Procs>(
 /// place. So a program that makes, arms, stops and frees one timer after the other leaves
 /// nothing to be swept. Its position, timer and status word.
 #[inline(always)]
-fn freed_place<S: Procs>(h: &Held<'_, S>) -> Option<(usize, TimerRef, u32)> {
-    let (i, t) = h.heap.last_added()?;
-    let word = t.freed_in_heap()?;
+fn freed_place<S: Procs>(h: &mut Held<'_, S>) -> Option<(usize, TimerRef, u32)> {
+    let (mut i, mut t) = h.heap.last_added()?;
+    let mut word = t.freed_in_heap()?;
     // Another entry would move forward, perhaps past the scan.
-    h.scan.is_none().then_some((i, t, word))
+    if h.scan.is_some() {
+        return None;
+    }
+    // It is freed with no lock of ours: only what is found after nothing lags may be used.
+    if h.heap.settle() {
+        (i, t) = h.heap.last_added()?;
+        word = t.freed_in_heap()?;
+    }
+    Some((i, t, word))
 }
 
 /// deltimer. `None`: not such a case.

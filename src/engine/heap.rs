@@ -1,6 +1,6 @@
 //! The 4-ary min-heap of a P: `siftup`, `siftdown`, `doaddtimer`, `dodeltimer`,
-//! `dodeltimer0` of runtime/time.go. It always is a heap: adjusttimers moves each entry to its
-//! place at once, so there is no `inittimerheap`.
+//! `dodeltimer0` of runtime/time.go. It always is a heap, but for what lags (lag.rs): adjusttimers
+//! moves each entry to its place at once, so there is no `inittimerheap`.
 //!
 //! Entries are (when, timer), 16 bytes. The root stands at slot 3 of an array aligned
 //! to 64 bytes, so the four children of a node share one cache line:
@@ -530,6 +530,7 @@ impl Heap {
     /// `line` or behind it to before it; None: nothing does. The last entry does not count:
     /// it may be the one that goes to i.
     pub(crate) fn crossing(&self, i: usize, line: usize) -> Option<usize> {
+        debug_assert!(self.lagging == 0);
         let (line, end) = (ROOT + line, ROOT + self.len.saturating_sub(1));
         let mut slot = ROOT + i;
         while slot < line {
@@ -570,6 +571,7 @@ impl Heap {
 
     /// The first position whose key is smaller than its parent's.
     pub(crate) fn first_disorder(&self) -> Option<usize> {
+        debug_assert!(self.lagging == 0);
         (1..self.len).find(|i| self.at(ROOT + i).when < self.at(parent(ROOT + i)).when)
     }
 }

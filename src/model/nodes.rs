@@ -4,8 +4,8 @@
 
 use super::explore;
 use crate::engine::{
-    Arm, Block, FREED, Pool, Procs, State, Timer, TimerRef, Timers, cache, deltimer, fast,
-    modtimer, stop_for_good, timer_free, trim,
+    Arm, Block, FREED, Pool, Procs, State, Timer, TimerRef, Timers, cache, check_timers, deltimer,
+    fast, modtimer, stop_for_good, timer_free, trim, verify_timer_heap,
 };
 use crate::error::Error;
 use crate::host::{Hooks, Host};
@@ -218,8 +218,12 @@ impl View {
 
 /// Two threads, each with its view, beginning from `before`, and the first one again at the end.
 fn model(before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
+    model_of(2, before, a, b, end);
+}
+
+fn model_of(nodes: usize, before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
     explore(2, 3, false, move || {
-        let w = world(2);
+        let w = world(nodes);
         before(&View(w.clone()));
         let run = |f: fn(&View), me| {
             let w = w.clone();
@@ -310,6 +314,36 @@ fn model_insertion_against_the_free() {
         |v| {
             trim(&*v.0, &v.0.tm);
             assert_eq!(v.t(0).refs.load(Ordering::Relaxed), 0, "it was given back");
+        },
+    );
+}
+
+/// Two have fired in a heap of 24, and what took the minimum's place lags: an entry at 100 above
+/// those of 20 to 60, one of which came last, and stands above one at 70. Timer 24 is not armed.
+fn one_lags(v: &View) {
+    let mut keys = [600; 24];
+    keys[..9].copy_from_slice(&[10, 15, 500, 500, 500, 60, 20, 30, 50]);
+    keys[21..].copy_from_slice(&[70, 100, 40]);
+    for key in keys {
+        let t = v.make().unwrap();
+        v.arm(t, key).unwrap();
+    }
+    v.make().unwrap();
+    assert_eq!(check_timers(&*v.0, &v.0.tm, 15).ran, 2);
+    assert_eq!(v.0.tm.lock(&*v.0).heap.lagging(), 1);
+}
+
+/// It is freed at any moment; who takes its place does not go past what lags.
+#[test]
+fn model_insertion_where_one_lags_against_the_free() {
+    model_of(
+        25,
+        one_lags,
+        |v| v.add(v.t(24), 25),
+        |v| v.free(v.t(23)),
+        |v| {
+            let mut h = v.0.tm.lock(&*v.0);
+            assert_eq!(verify_timer_heap(&mut h), None);
         },
     );
 }

@@ -65,6 +65,7 @@ pub(super) mod table {
     pub(in super::super) const earlier: Op = Op::Mod(0, 10);
     pub(in super::super) const earlier_fast: Op = Op::ModFast(0, 10);
     pub(in super::super) const later: Op = Op::Mod(0, 150);
+    pub(in super::super) const later_fast: Op = Op::ModFast(0, 150);
     pub(in super::super) const another: Op = Op::Mod(1, 15);
     pub(in super::super) const del: Op = Op::Del(0);
     pub(in super::super) const del_another: Op = Op::Del(1);
@@ -109,7 +110,7 @@ macro_rules! pairs {
 }
 
 pairs! {
-    add earlier earlier_fast later another del del_another del_fast del_sync shutdown slack look
+    add earlier earlier_fast later later_fast another del del_another del_fast del_sync shutdown slack look
     runtimer check check_early adjust clean trim adopt free_p ask ask_all poll
 }
 

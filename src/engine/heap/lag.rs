@@ -10,8 +10,8 @@
 
 use super::{Entry, Heap, ROOT, child, parent, prefetch};
 
-/// The tests have small heaps.
-const SMALL: bool = cfg!(any(debug_assertions, feature = "checked"));
+/// The tests and the models have small heaps.
+const SMALL: bool = cfg!(any(debug_assertions, feature = "checked", gt_model));
 /// From this size on a heap may have entries that lag: its lower levels are in no near cache.
 pub(super) const LAG_FROM: usize = if SMALL { 8 } else { 1 << 16 };
 /// So many levels down an entry goes at once: these are in the nearest.
@@ -48,13 +48,13 @@ impl Heap {
         if let (slot, false) = self.siftdown_by(slot, e, levels, false) {
             prefetch(self.base.wrapping_add(child(slot)));
             self.prefetch_children(child(slot));
+            debug_assert!(self.lagging < LAG);
             self.lag[self.lagging % LAG] = slot;
             self.lagging += 1;
         }
     }
 
     /// Would an entry that comes to this slot, at the end, meet one that lags on its way up?
-    #[cold]
     pub(super) fn rises_past_lagging(&self, mut slot: usize, when: i64) -> bool {
         while slot > ROOT {
             slot = parent(slot);
@@ -68,17 +68,20 @@ impl Heap {
         false
     }
 
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn lagging(&self) -> usize {
         self.lagging
     }
 
-    /// Moves all entries that lag to their places. Who goes by positions does this first.
+    /// Moves all entries that lag to their places. Who goes by positions does this first. True if
+    /// there were any.
     #[inline(always)]
-    pub(crate) fn settle(&mut self) {
-        if self.lagging > 0 {
+    pub(crate) fn settle(&mut self) -> bool {
+        let lagging = self.lagging > 0;
+        if lagging {
             self.settle_all();
         }
+        lagging
     }
 
     #[cold]
