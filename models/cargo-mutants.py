@@ -136,6 +136,7 @@ class Tree:
         # One kind of library, and no header.
         toml = re.sub(r"(?m)^crate-type = .*", 'crate-type = ["rlib"]', toml)
         toml = re.sub(r"(?ms)^\[build-dependencies\]\n.*?\n(?=\[)", "", toml)
+        toml = re.sub(r"(?m)^header = .*\n", "", toml)
         self.write("Cargo.toml", toml + PROFILE)
         self.write("build.rs", 'fn main() {\n    println!("cargo:rerun-if-changed=build.rs");\n}\n')
         self.programs = {}

@@ -3,7 +3,7 @@
     <!-- bench:NAME begin -->
     <!-- bench:NAME end -->
 
-NAME: machine, summary, targets, peers, workloads, holds, notes; lines, if lines.md stands beside the results.
+NAME: machine, summary, targets, peers, workloads, growth, holds, notes; lines, if lines.md stands beside the results.
 
     docs.py RESULTS FILE..."""
 

@@ -212,6 +212,19 @@ def holds_table(results):
     return table(["10^6 timers", "longest hold of a P's lock, us" + ("" if exact else " (at most)"), "longest call, ms"], rows)
 
 
+def growth_table(results):
+    """For each N: the floor, ours and their ratio, in W1 and W3."""
+    rows = []
+    for n in sorted({p[1] for p in plan.GROWTH} | {plan.LARGEST[1]}):
+        row = []
+        for w in ("W1", "W3"):
+            floor, ours = (results.best((p, w, n, 1)) for p in ("floor", plan.OURS))
+            row += [figure(floor), figure(ours), f"{ours / floor:.2f} x" if floor and ours else "-"]
+        if set(row) != {"-"}:
+            rows.append([power(n)] + row)
+    return table(["timers", "W1 floor", "libgotimer", "ratio", "W3 floor", "libgotimer", "ratio"], rows)
+
+
 def notes(results):
     lines = []
     for peer, about in results.peers.items():
@@ -234,5 +247,6 @@ def blocks(results):
         "peers": peers_table(results),
         "workloads": workload_tables(results),
         "holds": holds_table(results),
+        "growth": growth_table(results),
         "notes": notes(results),
     }
