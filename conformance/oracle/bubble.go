@@ -219,6 +219,9 @@ func (b *bubble) fire(i, serial int) {
 	if b.aborting {
 		return
 	}
+	if len(b.events) > 1<<20 {
+		panic("this script does not end:\n" + b.s.String())
+	}
 	s, now := &b.slots[i], b.now()
 	if s.kind == 0 || s.serial != serial {
 		b.reached[givenUpFired] = true

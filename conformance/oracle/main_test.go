@@ -199,6 +199,7 @@ func checkPlanted(t *testing.T) {
 func foundPlanted(t *testing.T, name string) bool {
 	r := &runner{path: *runnerPath, planted: name}
 	defer r.close()
+	tries := 0
 	for i := range *count {
 		s := generate(*seed + uint64(i))
 		if want, got := sides(t, r, s); want != got {
@@ -210,7 +211,10 @@ func foundPlanted(t *testing.T, name string) bool {
 				fmt.Print(small)
 				sideBySide(os.Stdout, want, got)
 			}
-			return small.size() <= 6
+			// What depends on how threads are scheduled is shrunk less well at times.
+			if tries++; small.size() <= 6 || tries == 5 {
+				return small.size() <= 6
+			}
 		}
 	}
 	return false
