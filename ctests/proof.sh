@@ -10,8 +10,14 @@ trap 'rm -f "$out" "$out.md"' EXIT
 {
     echo '<!-- figures: begin -->'
     echo '```'
-    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|soak-planted: |armings  |pauses in|faults: [0-9]+|faults-planted: |fuzz: [0-9]|planted: [0-9]+|tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
+    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|faults-planted: |fuzz: [0-9]|planted: [0-9]+ |tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
         sed 's/^== \(.*\): status 0 after/\1:/'
+    echo '```'
+    echo
+    echo 'What was planted in that run, and how it was found (the mutations are in [orderings.md](orderings.md)):'
+    echo
+    echo '```'
+    grep -E '^(planted mistake |planted: [a-z]|ok .*(, planted in | finds )|soak-planted: |spin: .*, as it must)' "$log" | cut -c 1-150
     echo '```'
     if [ -s "$long" ]; then
         echo
