@@ -1,5 +1,5 @@
-//! Channel timers: Go's `newTimer` with isChan, `timerchandrain`, `maybeRunChan`,
-//! `blockTimerChan`, `unblockTimerChan`, `sendTime`.
+//! The channel of a timer: Go's `timerchandrain`, `maybeRunChan`, `blockTimerChan`,
+//! `unblockTimerChan`, `sendTime`.
 //!
 //! A channel holds one value: the time at which its timer should have fired. The timer is
 //! evaluated when somebody looks (`settle`), and that is enough while nobody waits: then
@@ -14,9 +14,8 @@
 //! Conservation (rule S4): an arming is pending until its value was received. Fired means
 //! received; a value that a stop or reset drains counts as stopped or replaced.
 
-use super::when;
 use crate::engine::{
-    self, Arm, CHAN, Counter, FREED, MAX_WHEN, Procs, SHUTDOWN, TimerRef, Wake, deltimer,
+    self, Arm, CHAN, Counter, MAX_WHEN, Procs, SHUTDOWN, TimerRef, Wake, deltimer,
     modtimer_quietly, next_tick,
 };
 use crate::error::{Error, Result};
@@ -32,16 +31,16 @@ pub(crate) struct Chan {
     refs: AtomicU32,
     s: *const Sched,
     /// Guarded by the sched's lock for this channel.
-    inner: Guarded<Inner>,
+    pub(super) inner: Guarded<Inner>,
 }
 
 pub(super) struct Inner {
     /// The timer behind the handle.
     pub(super) t: Option<TimerRef>,
     /// When it fires next. 0: it is stopped, or has fired.
-    when: i64,
+    pub(super) when: i64,
     /// 0: a timer; else a ticker.
-    period: i64,
+    pub(super) period: i64,
     /// The value, not received yet. 0: none.
     value: i64,
     /// Who receives, first come first served. Linked by `next`.
@@ -52,7 +51,7 @@ pub(super) struct Inner {
     /// The alarm could not be armed, for want of memory: whoever looks next tries again.
     unarmed: bool,
     /// The descriptor; -1: none. And whether it is readable.
-    fd: i32,
+    pub(super) fd: i32,
     readable: bool,
     /// Why it can no longer be used.
     gone: Option<Error>,
@@ -76,7 +75,7 @@ impl ChanRef {
     ///
     /// # Safety
     /// That is so.
-    unsafe fn again(chan: &Chan) -> Self {
+    pub(super) unsafe fn again(chan: &Chan) -> Self {
         ChanRef(NonNull::from(chan))
     }
 }
@@ -90,7 +89,7 @@ impl Drop for ChanRef {
 
 /// Gives a reference back: of a call, or, as the drop function of the timer's argument,
 /// that of the timer.
-unsafe extern "C" fn release(chan: *mut c_void) {
+pub(super) unsafe extern "C" fn release(chan: *mut c_void) {
     let _in = Inside::enter();
     let chan = chan.cast::<Chan>();
     // SAFETY: a reference is held until here, and so is the sched.
@@ -134,6 +133,27 @@ pub(super) fn handed(e: Error) -> i64 {
 }
 
 impl Chan {
+    pub(super) fn new(s: *const Sched, when: i64, period: i64, once: bool) -> Self {
+        Chan {
+            refs: AtomicU32::new(1),
+            s,
+            inner: Guarded::new(Inner {
+                t: None,
+                when,
+                period,
+                value: 0,
+                first: std::ptr::null(),
+                last: std::ptr::null(),
+                blocked: 0,
+                unarmed: false,
+                fd: -1,
+                readable: false,
+                gone: None,
+                once,
+            }),
+        }
+    }
+
     pub(super) fn with<R>(&self, s: &Sched, f: impl FnOnce(&mut Inner) -> R) -> R {
         let lock = s.chan_lock(std::ptr::from_ref(self).addr());
         lock.lock();
@@ -150,13 +170,13 @@ impl Inner {
     }
 
     /// An arming that has not ended: no value was received since.
-    fn pending(&self) -> bool {
+    pub(super) fn pending(&self) -> bool {
         self.when != 0 || self.value != 0
     }
 
     /// For the embedder's ThreadSanitizer: a call changes the channel.
     #[inline(always)]
-    fn order_call(&self, s: &Sched) {
+    pub(super) fn order_call(&self, s: &Sched) {
         if s.host().is_watched() {
             tsan::tell_both((&raw const self.value).cast());
         }
@@ -329,9 +349,26 @@ impl Inner {
         }
     }
 
+    /// In a fork child: a descriptor that is shared with the parent is replaced.
+    pub(super) fn renew_fd(&mut self) {
+        if self.fd < 0 {
+            return;
+        }
+        // SAFETY: these calls take no memory of ours.
+        unsafe {
+            let new = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            if new >= 0 {
+                libc::dup3(new, self.fd, libc::O_CLOEXEC);
+                libc::close(new);
+                self.readable = false;
+            }
+        }
+        self.update_fd();
+    }
+
     /// The arming ends unreceived, if one is pending: its value is drained.
     #[inline(always)]
-    fn end(&mut self, s: &Sched, how: Counter) -> bool {
+    pub(super) fn end(&mut self, s: &Sched, how: Counter) -> bool {
         let pending = self.pending();
         self.order_call(s);
         self.when = 0;
@@ -342,7 +379,7 @@ impl Inner {
     }
 
     /// The channel is of no more use: free, shutdown.
-    fn finish(&mut self, s: &Sched, why: Error, woken: &mut Woken<'_>) -> Result<bool> {
+    pub(super) fn finish(&mut self, s: &Sched, why: Error, woken: &mut Woken<'_>) -> Result<bool> {
         self.alive()?;
         self.gone = Some(why);
         let stopped = self.end(s, Counter::Stopped);
@@ -381,56 +418,8 @@ pub(super) fn lookup(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<ChanRef>
     })
 }
 
-/// A timer with a channel, armed; with a period a ticker.
-pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<TimerRef> {
-    if ticker && d <= 0 {
-        return Err(Error::Inval);
-    }
-    let host = s.host();
-    let p = host
-        .alloc(size_of::<Chan>(), align_of::<Chan>())
-        .ok_or(Error::NoMem)?
-        .cast::<Chan>();
-    let chan = Chan {
-        refs: AtomicU32::new(1),
-        s,
-        inner: Guarded::new(Inner {
-            t: None,
-            when: when(s, d),
-            period: if ticker { d } else { 0 },
-            value: 0,
-            first: std::ptr::null(),
-            last: std::ptr::null(),
-            blocked: 0,
-            unarmed: false,
-            fd: -1,
-            readable: false,
-            gone: None,
-            once,
-        }),
-    };
-    // SAFETY: fresh memory of a Chan's size and alignment.
-    unsafe { p.write(chan) };
-    match s.timer_new(alarm, p.as_ptr().cast(), Some(release), CHAN) {
-        Ok(t) => {
-            // SAFETY: nobody else knows it yet.
-            let inner = unsafe { p.as_ref().inner.get() };
-            inner.t = Some(t);
-            inner.order_call(s);
-            s.chans.fetch_add(1, Ordering::Relaxed);
-            s.block().add(Counter::Armed, 1);
-            Ok(t)
-        }
-        Err(e) => {
-            // SAFETY: as allocated; nobody knows it.
-            unsafe { host.free(p.cast(), size_of::<Chan>(), align_of::<Chan>()) };
-            Err(e)
-        }
-    }
-}
-
 /// What the engine's timer calls: somebody waits, and the time may have come.
-unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
+pub(super) unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
     let _in = Inside::enter();
     // SAFETY: the timer's argument is kept while its callback runs, and the channel's sched
     // with it: the run holds the P.
@@ -448,183 +437,4 @@ unsafe extern "C-unwind" fn alarm(arg: *mut c_void, _seq: usize, _delay: i64) {
         }
     });
     woken.call(s);
-}
-
-/// gt_timer_stop. True: the arming's value was not received, and never will be.
-pub(crate) fn stop(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    let chan = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return Ok(false), // nothing was pending
-        chan => chan?,
-    };
-    chan.with(s, |i| {
-        i.alive()?;
-        let stopped = i.end(s, Counter::Stopped);
-        let _ = deltimer(s, t, None);
-        Ok(stopped)
-    })
-}
-
-/// gt_timer_reset. True: it replaced an arming whose value was not received.
-pub(crate) fn reset(s: &Sched, t: TimerRef, id: Option<u32>, d: i64) -> Result<bool> {
-    let mut woken = Woken::default();
-    let replaced = lookup(s, t, id)?.with(s, |i| {
-        i.alive()?;
-        if i.period != 0 && d <= 0 {
-            return Err(Error::Inval);
-        }
-        let when = when(s, d);
-        i.set_alarm(s, when, &mut woken)?;
-        let replaced = i.end(s, Counter::Replaced);
-        i.when = when;
-        if i.period != 0 {
-            i.period = d;
-        }
-        s.block().add(Counter::Armed, 1);
-        Ok(replaced)
-    });
-    woken.call(s);
-    replaced
-}
-
-/// gt_timer_fd: a descriptor that is readable while there is a value. Counts as a waiter.
-pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
-    let mut woken = Woken::default();
-    let fd = lookup(s, t, None)?.with(s, |i| {
-        i.alive()?;
-        if i.fd >= 0 {
-            return Ok(i.fd);
-        }
-        // SAFETY: takes no memory of ours.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(Error::MFile);
-        }
-        i.blocked += 1;
-        if let Err(e) = i.set_alarm(s, i.when, &mut woken) {
-            i.blocked -= 1;
-            // SAFETY: ours, and nobody knows it.
-            unsafe { libc::close(fd) };
-            return Err(e);
-        }
-        i.fd = fd;
-        i.settle(s, &mut woken);
-        Ok(fd)
-    });
-    woken.call(s);
-    fd
-}
-
-/// When it fires next; 0: it is stopped, or has fired.
-pub(crate) fn chan_when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
-    let mut woken = Woken::default();
-    let chan = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return Ok(0),
-        chan => chan?,
-    };
-    let when = chan.with(s, |i| {
-        i.alive()?;
-        i.settle(s, &mut woken);
-        Ok(i.when)
-    });
-    woken.call(s);
-    when
-}
-
-/// gt_timer_free of a channel timer: those who receive get GT_ESTALE.
-pub(crate) fn free(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    let _keep = s.keep();
-    let mut woken = Woken::default();
-    let stopped = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return engine::timer_free(s, t, id),
-        chan => chan?.with(s, |i| i.finish(s, Error::Stale, &mut woken)),
-    };
-    if stopped != Err(Error::Shutdown) {
-        let stopped = stopped?;
-        s.chans.fetch_sub(1, Ordering::Relaxed);
-        let freed = engine::timer_free(s, t, id);
-        woken.call(s);
-        return freed.map(|_| stopped);
-    }
-    engine::timer_free(s, t, id)
-}
-
-/// gt_shutdown_timer of a channel timer: those who receive get GT_ESHUTDOWN.
-pub(crate) fn shutdown(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    let _keep = s.keep();
-    let mut woken = Woken::default();
-    let stopped = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return Ok(false),
-        chan => chan?.with(s, |i| i.finish(s, Error::Shutdown, &mut woken)),
-    };
-    if stopped == Err(Error::Shutdown) {
-        return Ok(false);
-    }
-    let stopped = stopped?;
-    s.chans.fetch_sub(1, Ordering::Relaxed);
-    let done = engine::shutdown_timer(s, t, id);
-    woken.call(s);
-    done.map(|_| stopped)
-}
-
-fn for_each_chan(s: &Sched, mut f: impl FnMut(TimerRef)) {
-    if s.chans.load(Ordering::Relaxed) > 0 {
-        s.slab.for_each(|t| {
-            if t.flags() & (CHAN | FREED | SHUTDOWN) == CHAN {
-                f(t);
-            }
-        });
-    }
-}
-
-/// gt_sched_free: no channel of it can be used any more.
-pub(crate) fn shutdown_all(s: &Sched) {
-    for_each_chan(s, |t| {
-        let _ = shutdown(s, t, None);
-    });
-}
-
-/// What to add to the armings that the heaps hold, for those that are pending: channels
-/// that are armed or hold a value count, their alarms do not.
-pub(crate) fn pending_correction(s: &Sched) -> i64 {
-    let mut sum = 0;
-    for_each_chan(s, |t| {
-        if let Ok(chan) = lookup(s, t, None) {
-            sum += chan.with(s, |i| {
-                let alarm = engine::timer_when(s, t, None).is_ok_and(|w| w != 0);
-                i.pending() as i64 - alarm as i64
-            });
-        }
-    });
-    sum
-}
-
-/// In a fork child: receivers that were threads are gone, and descriptors that are shared
-/// with the parent are replaced. Green threads are their owner's business.
-pub(super) fn after_fork(s: &Sched) {
-    for_each_chan(s, |t| {
-        let Ok(chan) = lookup(s, t, None) else { return };
-        let lost = chan.with(s, |i| {
-            let lost = i.remove(|w| w.is_thread());
-            if i.fd >= 0 {
-                // SAFETY: these calls take no memory of ours.
-                unsafe {
-                    let new = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-                    if new >= 0 {
-                        libc::dup3(new, i.fd, libc::O_CLOEXEC);
-                        libc::close(new);
-                        i.readable = false;
-                    }
-                }
-                i.update_fd();
-            }
-            if i.blocked == 0 {
-                let _ = deltimer(s, t, None);
-            }
-            lost
-        });
-        for _ in 0..lost {
-            // SAFETY: the reference of a receiver that is gone.
-            drop(unsafe { ChanRef::again(&chan) });
-        }
-    });
 }

@@ -4,13 +4,14 @@
 mod chan;
 mod recv;
 mod sleep;
+mod timer;
 
-pub(crate) use chan::{
-    chan_when, free, is_chan, new_chan, pending_correction, reset, shutdown, shutdown_all, stop,
-    timer_fd,
-};
+pub(crate) use chan::is_chan;
 pub(crate) use recv::{recv, try_recv};
 pub(crate) use sleep::sleep;
+pub(crate) use timer::{
+    chan_when, free, new_chan, pending_correction, reset, shutdown, shutdown_all, stop, timer_fd,
+};
 
 use crate::engine::Procs;
 use crate::procs::Sched;
@@ -18,7 +19,7 @@ use crate::procs::Sched;
 /// In a fork child.
 pub(crate) fn after_fork(s: &Sched) {
     sleep::after_fork(s);
-    chan::after_fork(s);
+    timer::after_fork(s);
 }
 
 /// Go's `when`: now + d. Zero and negative mean at once; past the end of time means never.

@@ -1,6 +1,7 @@
 //! Receiving from a channel timer: Go's `chanrecv` on a timer's channel.
 
-use super::chan::{Chan, Woken, free, handed, lookup};
+use super::chan::{Chan, Woken, handed, lookup};
+use super::timer::free;
 use crate::engine::{Procs, TimerRef};
 use crate::error::{Error, Result};
 use crate::host::watched;
