@@ -17,7 +17,8 @@ PLANT(no_stop, halt_with_each_lock);
 enum { WORKERS = 6 };
 
 static const char *const section_names[SECTIONS] = {"timer", "P", "slab", "registry", "scheds", "fd",
-                                                    "channel", "netpoll", "counters"};
+                                                    "channel", "netpoll", "counters", "scans", "waiters", "bubble",
+                                                    "runtime", "deadline"};
 
 /* ---- the victim ---- */
 
@@ -306,7 +307,7 @@ static void at_stop_alone(const struct halt_op *op, struct row *row, uint64_t *r
                 test_failed(__FILE__, __LINE__, "%s neither ends nor sleeps, in %s", k->probe->name, op->name);
             sched_yield();
         }
-        row->held[op->section] += !idle(k);
+        row->held[op->section] += !idle(k) && !on_the_way;
     }
     if (row->held[op->section] > 0)
         next_stop = INT64_MAX;

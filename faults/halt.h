@@ -8,11 +8,13 @@
 #include "faults.h"
 
 /* The locks whose holders were stopped; seen from outside: somebody else waits for them. */
-enum section { S_TIMER, S_P, S_SLAB, S_REGISTRY, S_GLOBAL, S_FD, S_CHAN, S_NETPOLL, S_BLOCKS, SECTIONS };
+enum section { S_TIMER, S_P, S_SLAB, S_REGISTRY, S_GLOBAL, S_FD, S_CHAN, S_NETPOLL, S_BLOCKS, S_SCANS, S_WAITERS,
+               S_BUBBLE, S_RUNTIME, S_DEADLINE, SECTIONS };
 
 struct world {
     gt_sched *s, *beside;        /* beside: of the operation, or NULL */
     gt_p *p, *q;
+    gt_p *own;                   /* of the operation, or NULL */
     gt_timer *t;                 /* what the operations are about */
     gt_timer *u, *v;             /* others, in p's and q's heap */
     gt_timer *due[8], *fill[80];
@@ -42,6 +44,7 @@ struct probe {
 };
 
 extern atomic_int forks_under_way;
+extern atomic_int on_the_way;    /* a probe that is alone is still waiting for another lock than its own */
 extern const struct halt_op halt_ops[];
 extern const int n_halt_ops;
 extern const struct probe probes[];
@@ -52,6 +55,11 @@ extern const int n_probes;
 
 void halt_run(void *arg, uintptr_t seq, int64_t delay);
 extern gt_netpoll *halt_pd;      /* once the runtime is on */
+
+/* A callback that waits for its own timer, and one that arms it so and runs it on the P. */
+void wait_for_itself(gt_p *p, gt_timer *t, struct counter *c);
+/* Arms a timer of the runtime for an earlier time than any before. */
+void arm_ever_earlier(void);
 
 void world_start(int runtime);
 void world_end(void);

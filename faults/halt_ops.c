@@ -143,6 +143,8 @@ void world_end(void)
     CHECK_EQ(gt_p_free(w.p), 0);
     if (w.q != NULL)
         CHECK_EQ(gt_p_free(w.q), 0);
+    if (w.own != NULL)
+        CHECK_EQ(gt_p_free(w.own), 0);
     close_sched(w.s);
 }
 
@@ -294,6 +296,30 @@ static void op_sync_running(void)
     thread_join(slow_thread);
 }
 
+static void sync_itself(void *arg, uintptr_t seq, int64_t delay)
+{
+    CHECK_GE(delay, 0);
+    ((struct counter *)arg)->runs++;
+    CHECK_EQ(gt_deltimer_sync((gt_timer *)seq), GT_EDEADLK);
+}
+
+/* A thief may have taken it: then it waits for itself there, and we for him. */
+void wait_for_itself(gt_p *p, gt_timer *t, struct counter *c)
+{
+    CHECK_EQ(gt_modtimer_on(p, t, DUE_AT, 0, sync_itself, c, (uintptr_t)t), 0);
+    CHECK_GE(gt_check_timers(p, 0, NULL, NULL), 0);
+    CHECK_EQ(gt_deltimer_sync(t), 0);
+    CHECK_EQ(c->runs, 1);
+}
+
+static void setup_own(void)
+{
+    CHECK((w.own = gt_p_new(w.s)) != NULL);
+    w.due[0] = timer(NULL, 0, 0, &w.c2, NULL);
+}
+
+static void op_sync_itself(void) { wait_for_itself(w.own, w.due[0], &w.c2); }
+
 static void op_shutdown(void) { yes_or_no(gt_shutdown_timer(w.t)); }
 
 static void op_new_and_free(void)
@@ -426,6 +452,18 @@ static void op_runtime(void)
     CHECK_EQ(gt_runtime_start(&cfg), 0);
 }
 
+/* It is running: so it is refused, under the runtime's lock. */
+static void op_start_again(void) { CHECK_EQ(gt_runtime_start(NULL), GT_EBUSY); }
+
+void arm_ever_earlier(void)
+{
+    static _Atomic int64_t d = 1000 * 3600 * SEC;
+    gt_timer *t = gt_after_func(d -= SEC, halt_run, &w.others, NULL);
+
+    CHECK(t != NULL);
+    CHECK_EQ(gt_timer_free(t), 1);
+}
+
 static void op_after_func(void)
 {
     gt_timer *t = gt_after_func(MS, halt_run, &w.others, NULL);
@@ -449,14 +487,15 @@ const struct halt_op halt_ops[] = {
     {"del, sweeps", NULL, op_del_many, 0, 0, 0, S_TIMER},
     {"del_sync", setup_armed, op_sync, 1, 0, 0, S_TIMER},
     {"del_sync, running", setup_running, op_sync_running, 0, 0, 0, S_TIMER},
+    {"del_sync of itself", setup_own, op_sync_itself, 0, 0, 0, S_WAITERS},
     {"shutdown", setup_armed, op_shutdown, 1, 0, 0, S_TIMER},
     {"new, free, detach", NULL, op_new_and_free, 0, 0, 0, S_TIMER},
     {"new, a new chunk", setup_many, op_new_chunk, 0, 0, 0, S_SLAB},
     {"check", setup_due, op_check, 0, 0, 0, S_TIMER},
     {"runtimer", setup_due, op_runtimer, 0, 0, 0, S_TIMER},
     {"check_others", setup_due, op_steal, 0, 0, 0, S_TIMER},
-    {"adjust", setup_messy, op_adjust, 0, 0, 0, S_P},
-    {"clean", setup_messy, op_clean, 0, 0, 0, S_TIMER},
+    {"adjust", setup_messy, op_adjust, 0, 0, 0, S_SCANS},
+    {"clean", setup_messy, op_clean, 0, 0, 0, S_P},
     {"trim", setup_messy, op_trim, 0, 0, 0, S_TIMER},
     {"adopt", setup_messy, op_adopt, 0, 0, 0, S_TIMER},
     {"P new, adopt, P free", setup_armed, op_ps, 0, 0, 0, S_REGISTRY},
@@ -466,10 +505,12 @@ const struct halt_op halt_ops[] = {
     {"note", NULL, op_note, 0, 0, 0, S_TIMER},
     {"channels", NULL, op_chan, 0, 0, 0, S_CHAN},
     {"one channel", NULL, op_one_channel, 0, 0, 0, S_CHAN},
-    {"bubble", setup_bubble, op_bubble, 0, 0, 0, S_TIMER},
+    {"bubble", setup_bubble, op_bubble, 0, 0, 0, S_BUBBLE},
     {"stats", setup_armed, op_stats, 0, 0, 0, S_BLOCKS},
     {"netpoll", NULL, op_netpoll, 0, 1, 0, S_NETPOLL},
     {"runtime stop, start", NULL, op_runtime, 0, 1, 1, S_TIMER},
     {"after_func", NULL, op_after_func, 0, 1, 0, S_TIMER},
+    {"runtime start, refused", NULL, op_start_again, 0, 1, 0, S_RUNTIME},
+    {"runtime, earlier", NULL, arm_ever_earlier, 0, 1, 0, S_DEADLINE},
 };
 const int n_halt_ops = sizeof halt_ops / sizeof *halt_ops;

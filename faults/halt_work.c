@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-atomic_int forks_under_way;
+atomic_int forks_under_way, on_the_way;
 
 static void work_same_timer(uint64_t *rng)
 {
@@ -103,6 +103,52 @@ static void work_stats(uint64_t *rng)
     CHECK_EQ(get_stats(w.s).early, 0);
 }
 
+/* First the P's lock, so that what it waits for after that is not the P's lock. */
+static void work_scans(uint64_t *rng)
+{
+    (void)rng;
+    on_the_way = 1;
+    CHECK_EQ(gt_verify_timer_heap(w.p), 0);
+    on_the_way = 0;
+    CHECK_EQ(gt_adjusttimers(w.p, 0, 1), 0);
+}
+
+static void work_waiters(uint64_t *rng)
+{
+    struct counter c = {0};
+    gt_timer *t = gt_timer_new(w.s, halt_run, &c, NULL);
+    gt_p *p = gt_p_new(w.s);
+
+    (void)rng;
+    CHECK(t != NULL && p != NULL);
+    wait_for_itself(p, t, &c);
+    CHECK_EQ(gt_timer_free(t), 0);
+    CHECK_EQ(gt_p_free(p), 0);
+}
+
+static void work_bubble(uint64_t *rng)
+{
+    (void)rng;
+    if (w.beside != NULL) {
+        CHECK_EQ(gt_synctest_join(w.beside), 0);
+        CHECK_EQ(gt_synctest_leave(w.beside), 0);
+    }
+}
+
+static void work_runtime(uint64_t *rng)
+{
+    (void)rng;
+    if (halt_pd != NULL)
+        gt_runtime_start(NULL);  /* refused, unless it is being stopped and started */
+}
+
+static void work_deadline(uint64_t *rng)
+{
+    (void)rng;
+    if (halt_pd != NULL)
+        arm_ever_earlier();
+}
+
 static void work_steal(uint64_t *rng)
 {
     (void)rng;
@@ -152,6 +198,11 @@ const struct probe probes[] = {
     {"a channel", work_chan, S_CHAN, 0},
     {"netpoll", work_netpoll, S_NETPOLL, 0},
     {"counters", work_stats, S_BLOCKS, 0},
+    {"a scan", work_scans, S_SCANS, 0},
+    {"del_sync in its callback", work_waiters, S_WAITERS, 0},
+    {"the bubble", work_bubble, S_BUBBLE, 0},
+    {"the runtime", work_runtime, S_RUNTIME, 0},
+    {"the poller's deadline", work_deadline, S_DEADLINE, 0},
     {"steal", work_steal, SECTIONS, 0},
     {"fork", work_fork, SECTIONS, 0},
 };

@@ -7,7 +7,8 @@ mutations.txt lists them as edits of the sources. Usage, from the project's dire
   mutants.py table            writes the tables of docs/orderings.md
   mutants.py run [NAME...]    applies each mutation to a copy, runs the test that it names, and
                               fails if that passes
-  mutants.py find NAME...     names the first models that fail with it, quickest first
+  mutants.py find NAME...     names the first models that fail with it, quickest first; of C tests
+                              all that fail (ONLY="part of a name ...": of these)
   mutants.py models NAME...   runs all models with it
 
 Environment: CARGO, TARGET (cargo's target directory; the copy is below it); for run EVERY=N: each
@@ -329,7 +330,21 @@ def run(found):
     print(f"mutants: {len(wanted)} mutations caught, {sum(m.kind == 'none' for m in found)} explained, in {time.time() - begin:.0f} s")
 
 
+def find_c(m):
+    """The C tests that fail with it, quickest first."""
+
+    def use(programs, log):
+        command(programs + os.environ.get("ONLY", m.test).split(), log)
+        with open(log, encoding="utf-8", errors="replace") as f:
+            hits = re.findall(r"^FAIL (\S+) \((\S+) s\)", f.read(), re.M)
+        return [f"{name} {s}" for name, s in sorted(hits, key=lambda hit: float(hit[1]))]
+
+    print(m.name, with_mutation(m, "c", use), flush=True)
+
+
 def find(m, all_tests):
+    if m.kind == "c":
+        return find_c(m)
     names = all_tests()
     kind = m.kind if m.kind in ("loom", "shuttle") else "loom"
 
