@@ -112,6 +112,48 @@ TEST(rt_the_only_worker_sleeps_in_a_callback, 60)
     wait_for(&c.runs, 100);
 }
 
+struct relay {
+    gt_timer *gate;
+    atomic_int begun, back;
+};
+
+static void waits_at_the_gate(void *arg, uintptr_t seq, int64_t delay)
+{
+    struct relay *r = arg;
+
+    (void)seq;
+    (void)delay;
+    r->begun = 1;
+    CHECK_EQ(gt_timer_recv(r->gate, NULL), GT_ESHUTDOWN);
+    r->back = 1;
+}
+
+/* The only worker waits in a callback, so a spare comes. When the worker is back, both wait for the next
+ * timer, the spare as the first one. If it is woken (that is the kernel's choice), it finds that it is
+ * one too many, and leaves: the timer is the worker's then. */
+TEST(rt_a_spare_that_leaves_hands_on_the_wake, 20)
+{
+    rt_start(1);
+    for (int i = 0; i < 4; i++) {
+        struct relay r = {.gate = must(gt_new_timer(3600 * SEC))};
+        struct counter c = {0};
+        gt_timer *t, *u;
+
+        t = must(gt_after_func(0, waits_at_the_gate, &r, NULL));
+        wait_for(&r.begun, 1);
+        sleep_ms(5);
+        CHECK_EQ(gt_shutdown_timer(r.gate), 1);
+        wait_for(&r.back, 1);
+        sleep_ms(5);
+        u = must(gt_after_func(MS, count_run, &c, NULL));
+        wait_for(&c.runs, 1);
+        CHECK_EQ(gt_timer_free(t), 0);
+        CHECK_EQ(gt_timer_free(u), 0);
+        CHECK_EQ(gt_timer_free(r.gate), 0);
+    }
+    rt_stop_conserved();
+}
+
 struct reused {
     gt_netpoll *pd;
     atomic_int result;

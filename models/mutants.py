@@ -331,10 +331,11 @@ def run(found):
 
 
 def find_c(m):
-    """The C tests that fail with it, quickest first."""
+    """The C tests that fail with it within a while, quickest first."""
 
     def use(programs, log):
-        command(programs + os.environ.get("ONLY", m.test).split(), log)
+        few = ["timeout", "-s", "KILL", "30", "stdbuf", "-oL"]
+        command(few + programs + os.environ.get("ONLY", m.test).split(), log)
         with open(log, encoding="utf-8", errors="replace") as f:
             hits = re.findall(r"^FAIL (\S+) \((\S+) s\)", f.read(), re.M)
         return [f"{name} {s}" for name, s in sorted(hits, key=lambda hit: float(hit[1]))]

@@ -42,16 +42,18 @@ pub(crate) fn new_chan(s: &Sched, d: i64, ticker: bool, once: bool) -> Result<Ti
 
 /// gt_timer_stop. True: the arming's value was not received, and never will be.
 pub(crate) fn stop(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    let chan = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return Ok(false), // nothing was pending
-        chan => chan?,
-    };
-    chan.with(s, |i| {
-        i.alive()?;
-        let stopped = i.end(s, Counter::Stopped);
-        let _ = deltimer(s, t, None);
-        Ok(stopped)
-    })
+    let stopped = lookup(s, t, id).and_then(|chan| {
+        chan.with(s, |i| {
+            i.alive()?;
+            let stopped = i.end(s, Counter::Stopped);
+            let _ = deltimer(s, t, None);
+            Ok(stopped)
+        })
+    });
+    match stopped {
+        Err(Error::Shutdown) => Ok(false), // nothing was pending
+        stopped => stopped,
+    }
 }
 
 /// gt_timer_reset. True: it replaced an arming whose value was not received.
@@ -107,17 +109,18 @@ pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
 /// When it fires next; 0: it is stopped, or has fired.
 pub(crate) fn chan_when(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<i64> {
     let mut woken = Woken::default();
-    let chan = match lookup(s, t, id) {
-        Err(Error::Shutdown) => return Ok(0),
-        chan => chan?,
-    };
-    let when = chan.with(s, |i| {
-        i.alive()?;
-        i.settle(s, &mut woken);
-        Ok(i.when)
+    let when = lookup(s, t, id).and_then(|chan| {
+        chan.with(s, |i| {
+            i.alive()?;
+            i.settle(s, &mut woken);
+            Ok(i.when)
+        })
     });
     woken.call(s);
-    when
+    match when {
+        Err(Error::Shutdown) => Ok(0),
+        when => when,
+    }
 }
 
 /// gt_timer_free of a channel timer: those who receive get GT_ESTALE.
