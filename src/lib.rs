@@ -23,6 +23,9 @@ mod host;
 mod model;
 #[cfg(not(gt_model))]
 mod procs;
+#[cfg(all(test, gt_model))]
+#[path = "procs/modelled.rs"]
+mod procs;
 #[cfg(not(gt_model))]
 mod rt;
 #[cfg(all(test, gt_model))]

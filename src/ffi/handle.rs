@@ -195,10 +195,9 @@ pub(super) unsafe fn live_p<'a>(p: *mut gt_p) -> Result<&'a P> {
         }
         // SAFETY: a slot of a live sched's table.
         let p = unsafe { &*p.cast::<P>() };
-        let generation = p.generation.load(std::sync::atomic::Ordering::Relaxed) as usize;
+        let generation = p.slot.generation() as usize;
         // While a wake hook for it runs, a P that is being freed may still be named.
-        let in_hook = p.hooks.load(std::sync::atomic::Ordering::SeqCst) > 0;
-        if p.is_dead() && !in_hook || generation & 63 != tag {
+        if p.is_dead() && !p.slot.is_in_hook() || generation & 63 != tag {
             Err(Error::Stale)
         } else {
             Ok(p)

@@ -162,7 +162,7 @@ fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
         if p.bound.load(Ordering::Relaxed) != me {
             p.bound.store(0, Ordering::Relaxed);
         }
-        p.hooks.store(0, Ordering::Relaxed);
+        p.slot.forget_hooks();
         p.note.forget_sleepers();
         let mut h = p.lock(s);
         p.set_deleted(count_deleted(&mut h));

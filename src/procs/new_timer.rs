@@ -75,7 +75,7 @@ impl Sched {
             live = live.wrapping_add(b.cache.live());
             b.cache.forget_live();
         });
-        self.slab.pool.close(live, || self.add_ref());
+        self.slab.pool.close(live, || self.life.add_ref());
     }
 }
 

@@ -1,32 +1,23 @@
 //! A P: the right to run timers, its heap, and who is bound to it. The runtime's `p`.
 //!
 //! Ps stand in a table of the sched that never moves or shrinks, so an index, as timers
-//! keep one, always names a P; it may be dead. A slot is used again when the handle and
-//! all passes over it are gone (`refs`).
+//! keep one, always names a P; it may be dead. When a slot is used again: see slot.rs.
 
 use super::fd::PollFd;
 use super::note::Note;
 use super::sched::Sched;
+use super::slot::Slot;
 use crate::engine::{Procs, Timers};
 use std::ffi::c_void;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 #[repr(C, align(64))]
 pub(crate) struct P {
     timers: Timers,
-    /// The handle, and each pass. 0: the slot is free.
-    pub(crate) refs: AtomicU32,
-    /// Raised each time the slot gets a new owner.
-    pub(crate) generation: AtomicU32,
+    pub(crate) slot: Slot,
     /// Token of the thread that is bound to it; 0: none.
     pub(crate) bound: AtomicU64,
-    /// Wake hooks under way.
-    pub(crate) hooks: AtomicU32,
-    /// The same as `Inner::dead`, for those who do not hold the lock.
-    pub(crate) dead: AtomicBool,
-    /// Next free slot, as index + 1; registry lock.
-    pub(crate) next_free: AtomicU32,
     pub(crate) note: Note,
     pub(crate) fd: PollFd,
     pub(crate) userdata: AtomicPtr<c_void>,
@@ -49,12 +40,8 @@ impl P {
     pub(crate) fn new(sched: *const Sched, index: u32) -> Self {
         P {
             timers: Timers::new(sched.cast(), index),
-            refs: AtomicU32::new(0),
-            generation: AtomicU32::new(0),
+            slot: Slot::new(),
             bound: AtomicU64::new(0),
-            hooks: AtomicU32::new(0),
-            dead: AtomicBool::new(true),
-            next_free: AtomicU32::new(0),
             note: Note::new(),
             fd: PollFd::new(),
             userdata: AtomicPtr::new(std::ptr::null_mut()),
@@ -68,15 +55,13 @@ impl P {
 
     #[inline(always)]
     pub(crate) fn is_dead(&self) -> bool {
-        // SeqCst: with `hooks`, see Sched::wake and p_free.
-        self.dead.load(Ordering::SeqCst)
+        self.slot.is_dead()
     }
 
     /// The slot gets a new owner. The P stays dead until it has adopted the orphans.
     pub(crate) fn revive(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
         self.timers.set_quick(self.sched().quick());
-        self.refs.store(1, Ordering::Relaxed);
+        self.slot.begin();
         self.bound.store(0, Ordering::Relaxed);
         self.userdata.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.note.clear();
@@ -85,16 +70,7 @@ impl P {
     pub(crate) fn set_dead(&self, dead: bool) {
         let mut h = self.timers.lock(self.sched());
         h.dead = dead;
-        self.dead.store(dead, Ordering::SeqCst);
-    }
-
-    /// One more reference, unless the slot is free.
-    pub(crate) fn try_hold(&self) -> bool {
-        self.refs
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| {
-                (n > 0).then_some(n + 1)
-            })
-            .is_ok()
+        self.slot.set_dead(dead);
     }
 
     /// What the embedder knows it by. In the checked build the low bits tell handles of
@@ -102,7 +78,7 @@ impl P {
     pub(crate) fn handle(&self) -> *mut P {
         let p = std::ptr::from_ref(self).cast_mut();
         if cfg!(feature = "checked") {
-            p.map_addr(|a| a | (self.generation.load(Ordering::Relaxed) as usize & 63))
+            p.map_addr(|a| a | (self.slot.generation() as usize & 63))
         } else {
             p
         }

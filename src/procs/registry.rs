@@ -12,6 +12,7 @@
 use super::epoch;
 use super::p::P;
 use super::sched::Sched;
+use super::slot::FreeSlots;
 use super::tls;
 use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers, move_timers};
 use crate::error::{Error, Result};
@@ -43,10 +44,7 @@ pub(crate) struct Registry {
     live: Atomic<Vec<u32>>,
     /// Slots ever used; under `lock`.
     slots: AtomicU32,
-    /// First free slot, index + 1. Guarded by `free_lock`, so that the end of a pass can
-    /// give a slot back whatever the registry is doing.
-    free: AtomicU32,
-    pub(crate) free_lock: RawLock,
+    pub(crate) free: FreeSlots,
     /// Where the next choice of a P begins.
     turn: AtomicUsize,
 }
@@ -58,8 +56,7 @@ impl Registry {
             segments: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
             live: Atomic::new(Vec::new()),
             slots: AtomicU32::new(0),
-            free: AtomicU32::new(0),
-            free_lock: RawLock::new(rank::SLAB),
+            free: FreeSlots::new(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -170,16 +167,7 @@ impl Registry {
 
     /// A free slot. Registry lock held (or nobody else knows the sched).
     fn slot(&self, s: &Sched) -> Result<&P> {
-        self.free_lock.lock();
-        let index = self.free.load(Ordering::Relaxed).checked_sub(1);
-        if let Some(i) = index {
-            self.free.store(
-                self.p(i).next_free.load(Ordering::Relaxed),
-                Ordering::Relaxed,
-            );
-        }
-        self.free_lock.unlock();
-        if let Some(i) = index {
+        if let Some(i) = self.free.take(|i| &self.p(i).slot) {
             return Ok(self.p(i));
         }
         let index = self.slots.load(Ordering::Relaxed) as usize;
@@ -207,15 +195,6 @@ impl Registry {
         }
         self.slots.store(index as u32 + 1, Ordering::Release);
         Ok(self.p(index as u32))
-    }
-
-    /// The last reference to a P is gone: its slot may be used again.
-    pub(crate) fn recycle(&self, p: &P) {
-        self.free_lock.lock();
-        p.next_free
-            .store(self.free.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.free.store(p.index + 1, Ordering::Relaxed);
-        self.free_lock.unlock();
     }
 
     /// gt_sched_free: takes what stop_for_good left in the orphans' heap.
@@ -260,6 +239,7 @@ pub(crate) fn p_new(s: &Sched) -> Result<&P> {
 
 fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
     let p = r.slot(s)?;
+    s.life.add_open();
     p.revive();
     let orphan = r.orphan();
     let orphans_were_dead = orphan.is_dead();
@@ -277,13 +257,11 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
         while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
         orphan.set_dead(orphans_were_dead);
         p.release_heap(s.host());
-        p.refs.store(0, Ordering::Relaxed);
-        r.recycle(p);
+        s.unhold(p); // and nothing more: who came by an old list perhaps holds it too
         return Err(e);
     }
     orphan.release_heap(s.host());
     p.set_dead(false);
-    s.add_open();
     r.change_list(|list| {
         let at = list.partition_point(|&i| i < p.index);
         list.insert(at, p.index);
@@ -308,11 +286,7 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
         return freed;
     }
     to.update_fd();
-    // A wake hook that was called for this P may still use it.
-    let mut backoff = crate::sync::Backoff::new();
-    while p.hooks.load(Ordering::SeqCst) > 0 {
-        backoff.snooze(s.host());
-    }
+    p.slot.wait_for_hooks(s.host());
     p.bound.store(0, Ordering::Release);
     p.note.look_again();
     p.fd.close();
@@ -392,7 +366,7 @@ pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
             return;
         }
         let mut w = p.wake_time();
-        if w != 0 && w <= now && p.try_hold() {
+        if w != 0 && w <= now && p.slot.try_hold() {
             let _hold = Hold::held(s, p);
             let c = check_timers(s, p, now);
             if c.ran > 0 {
@@ -422,4 +396,85 @@ pub(crate) fn check_others(s: &Sched, self_p: Option<&P>, now: i64) -> Checked {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Arm, modtimer};
+    use crate::host::Hooks;
+    use crate::procs::Config;
+    use std::ffi::c_void;
+
+    unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
+
+    /// What the alloc hook does: the sched, and the P that it holds as a thief would, and
+    /// refuses memory then.
+    struct Thief {
+        sched: AtomicPtr<Sched>,
+        on: AtomicU32,
+    }
+
+    unsafe extern "C" fn alloc(ctx: *mut c_void, size: usize, align: usize) -> *mut c_void {
+        // SAFETY: the test's Thief, which outlives the sched.
+        let thief = unsafe { &*ctx.cast::<Thief>() };
+        let p = thief.on.swap(0, Ordering::Relaxed);
+        // SAFETY: the test's sched, once it is there.
+        if let (1.., Some(s)) = (p, unsafe { thief.sched.load(Ordering::Relaxed).as_ref() }) {
+            assert!(s.registry.p(p).slot.try_hold());
+            return std::ptr::null_mut();
+        }
+        // SAFETY: a layout that the library asks for.
+        unsafe {
+            std::alloc::alloc(std::alloc::Layout::from_size_align(size, align).unwrap()).cast()
+        }
+    }
+
+    unsafe extern "C" fn free(_: *mut c_void, p: *mut c_void, size: usize, align: usize) {
+        // SAFETY: from `alloc`, with this layout.
+        unsafe {
+            let layout = std::alloc::Layout::from_size_align(size, align).unwrap();
+            std::alloc::dealloc(p.cast(), layout);
+        }
+    }
+
+    #[test]
+    fn a_p_that_could_not_be_made_leaves_who_holds_its_slot_alone() {
+        let thief = Thief {
+            sched: AtomicPtr::new(std::ptr::null_mut()),
+            on: AtomicU32::new(0),
+        };
+        let hooks = Hooks {
+            ctx: std::ptr::from_ref(&thief).cast_mut().cast(),
+            alloc: Some(alloc),
+            free: Some(free),
+            ..Hooks::default()
+        };
+        let made = Sched::new(Config {
+            hooks,
+            ..Config::default()
+        });
+        let s = made.unwrap();
+        thief.sched.store(s.as_ptr(), Ordering::Relaxed);
+        // SAFETY: it is alive until it is closed, at the end.
+        let s = unsafe { s.as_ref() };
+        // An orphan, for which the new P needs memory.
+        let t = s.timer_new(nothing, std::ptr::null_mut(), None, 0).unwrap();
+        modtimer(s, t, None, None, &Arm::at(1 << 62, 0)).unwrap();
+
+        thief.on.store(1, Ordering::Relaxed);
+        assert_eq!(p_new(s).map(|p| p.index), Err(Error::NoMem));
+        assert_eq!(s.registry.orphan().num_timers(), 1);
+        // The thief has slot 1 still, and gives it back.
+        let second = p_new(s).unwrap();
+        assert_eq!(second.index, 2);
+        s.unhold(s.registry.p(1));
+        let first = p_new(s).unwrap();
+        assert_eq!(first.index, 1);
+        for p in [first, second] {
+            p_free(p).unwrap();
+        }
+        crate::engine::timer_free(s, t, None).unwrap();
+        s.close(|_| ()).unwrap();
+    }
 }

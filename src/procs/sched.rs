@@ -1,10 +1,8 @@
 //! A sched: Ps, timers, a clock and a host that belong together. The part of the
 //! runtime's `sched` and `allp` that timers need, as a value: there may be many.
-//!
-//! It lives until gt_sched_free was called and the last timer handle, and the last pass
-//! under way over one of its Ps, are gone (`open`, `refs`).
 
 use super::bubble::Bubble;
+use super::lifetime::Lifetime;
 use super::p::P;
 use super::registry::Registry;
 use super::{fork, tls};
@@ -17,7 +15,7 @@ use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
 use crate::sync::{RawLock, rank};
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHAN_LOCKS: usize = 64;
 /// No sched has this uid.
@@ -98,11 +96,7 @@ pub(crate) struct Sched {
     /// Locks of the channels, by their address (src/time/chan.rs). Here, since fork takes them.
     chan_locks: [RawLock; CHAN_LOCKS],
     pub(crate) bubble: Bubble,
-    /// Open, Ps' slots in use: one each. While there is one, timers may be made.
-    open: AtomicU64,
-    /// One while `open` is not 0; then one for all timers in use; and one for each Keep.
-    refs: AtomicU64,
-    closed: AtomicBool,
+    pub(super) life: Lifetime,
     /// Guards the list of blocks.
     block_lock: RawLock,
     blocks: Cell<*mut Block>,
@@ -149,9 +143,7 @@ impl Sched {
             chans: AtomicU64::new(0),
             chan_locks: [const { RawLock::new(rank::CHAN) }; CHAN_LOCKS],
             bubble: Bubble::new(),
-            open: AtomicU64::new(1),
-            refs: AtomicU64::new(1),
-            closed: AtomicBool::new(false),
+            life: Lifetime::new(),
             block_lock: RawLock::new(rank::SLAB),
             blocks: Cell::new(std::ptr::null_mut()),
             shared: Block::new(0, true, config.lateness),
@@ -205,30 +197,22 @@ impl Sched {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.life.is_closed()
     }
 
-    pub(super) fn add_ref(&self) {
-        self.refs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A slot of a P is in use.
-    pub(crate) fn add_open(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The counterpart of add_open, and the last step of gt_sched_free.
+    /// A P's slot is free again, or gt_sched_free is done.
     fn leave_open(&self) {
-        // AcqRel: the last one sees what the passes of the others did.
-        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.sum_up_timers();
-            self.unref();
-        }
+        let last = self.life.leave_open(|| self.sum_up_timers());
+        self.destroy_if(last);
     }
 
     /// Gives a reference back. The last one destroys the sched.
-    pub(crate) fn unref(&self) {
-        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+    fn unref(&self) {
+        self.destroy_if(self.life.unref());
+    }
+
+    fn destroy_if(&self, last: bool) {
+        if last {
             fork::remove_sched(self);
             // SAFETY: the last reference; nobody finds it any more.
             unsafe { Self::destroy(NonNull::from(self)) };
@@ -237,7 +221,7 @@ impl Sched {
 
     /// Keeps the sched while callbacks run that may free it.
     pub(crate) fn keep(&self) -> Keep<'_> {
-        self.add_ref();
+        self.life.add_ref();
         Keep(self)
     }
 
@@ -277,7 +261,7 @@ impl Sched {
             self.registry.lock.unlock();
             return Err(Error::Busy);
         }
-        let again = self.closed.swap(true, Ordering::AcqRel);
+        let again = self.life.close();
         self.registry.lock.unlock();
         if again {
             return Err(Error::Shutdown);
@@ -422,8 +406,7 @@ impl Sched {
         });
         self.block_lock.lock();
         rank::leave(rank::SLAB);
-        self.registry.free_lock.lock();
-        rank::leave(rank::SLAB);
+        self.registry.free.fork_lock();
         self.slab.pool.lock_for_fork();
         rank::leave(rank::SLAB);
     }
@@ -448,7 +431,7 @@ impl Sched {
 
     pub(crate) fn fork_unlock(&self) {
         self.slab.pool.unlock_for_fork();
-        self.registry.free_lock.unlock();
+        self.registry.free.fork_unlock();
         self.block_lock.unlock();
         self.registry.for_each_slot(|p| {
             p.fork_unlock();
@@ -532,9 +515,7 @@ impl Procs for Sched {
         if p.index == 0 {
             return; // the orphan set: nobody sleeps on it, and gt_p_new adopts it
         }
-        // SeqCst: either p_free sees us here and waits, or we see the P dead.
-        p.hooks.fetch_add(1, Ordering::SeqCst);
-        if !p.is_dead() {
+        p.slot.call_hook(|| {
             self.block().add(Counter::Wakes, 1);
             self.host.assert_unlocked();
             tls::add_wake_depth(1);
@@ -548,8 +529,7 @@ impl Procs for Sched {
             }
             p.update_fd();
             tls::add_wake_depth(-1);
-        }
-        p.hooks.fetch_sub(1, Ordering::SeqCst);
+        });
     }
 
     fn set_mask(&self, p: u32, on: bool) {
@@ -557,17 +537,14 @@ impl Procs for Sched {
     }
 
     fn hold(&self, tm: &Timers) {
-        let p = self.registry.p(tm.index);
-        // Relaxed: the caller's handle, or his try_hold, keeps the P.
-        if p.refs.fetch_add(1, Ordering::Relaxed) == 0 {
+        if !self.registry.p(tm.index).slot.hold() {
             self.host.throw("gotimer: a P was used after gt_p_free");
         }
     }
 
     fn unhold(&self, tm: &Timers) {
-        let p = self.registry.p(tm.index);
-        if p.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.registry.recycle(p);
+        let slot = &self.registry.p(tm.index).slot;
+        if self.registry.free.unhold(tm.index, slot) {
             self.leave_open();
         }
     }

@@ -11,13 +11,19 @@ pub(crate) use lock::FutexLock;
 pub(crate) use lock::{RawLock, SpinLock, rank};
 
 #[cfg(not(gt_model))]
-pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 
 #[cfg(gt_loom)]
-pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 
 #[cfg(gt_shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 
 /// Memory that a lock guards. Under loom each access is checked for races.
 #[cfg(not(gt_loom))]

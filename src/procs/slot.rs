@@ -1,0 +1,185 @@
+//! How long a P lives in its slot of the table. Apart from the P, so that a model can run it.
+//!
+//! | step | what follows |
+//! |---|---|
+//! | gt_p_free says that the P is dead | no wake hook is called for it any more; nobody inserts into it |
+//! | it waits for the wake hooks under way | none of them uses the P, or names it to the embedder |
+//! | it gives up the handle's reference; each pass gives up its own when it ends | |
+//! | the last one puts the slot into the list of free ones | the next gt_p_new may take it |
+//!
+//! Who finds the index of a P in an old list of the live ones (registry.rs) tries to hold the slot.
+//! It may be the next P's by then, which is as good; but never a free one.
+
+use crate::host::Host;
+use crate::sync::{AtomicBool, AtomicU32, Backoff, Guarded, Ordering, RawLock, rank, sc_fence};
+
+/// A wake hook counts itself before it looks whether the P is dead; gt_p_free says that it is
+/// dead before it looks at the count. SeqCst, all four: one of the two sees the other.
+const COUNT_HOOK: Ordering = Ordering::SeqCst;
+const LOOK_DEAD: Ordering = Ordering::SeqCst;
+const SAY_DEAD: Ordering = Ordering::SeqCst;
+const LOOK_HOOKS: Ordering = Ordering::SeqCst;
+
+pub(crate) struct Slot {
+    /// The handle, and each pass. 0: the slot is free.
+    refs: AtomicU32,
+    /// Raised each time the slot gets a new owner.
+    generation: AtomicU32,
+    /// Wake hooks under way.
+    hooks: AtomicU32,
+    /// The same as `Inner::dead` of the P's timers, for those who do not hold their lock.
+    dead: AtomicBool,
+    /// The next free slot. Guarded by the lock of FreeSlots.
+    next: Guarded<Option<u32>>,
+}
+
+// SAFETY: `next` is guarded by the lock of FreeSlots; the rest is atomic.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// Free, and in no list yet.
+    pub(crate) fn new() -> Self {
+        Slot {
+            refs: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            hooks: AtomicU32::new(0),
+            dead: AtomicBool::new(true),
+            next: Guarded::new(None),
+        }
+    }
+
+    /// It gets a new owner, who has the one reference. The P stays dead.
+    pub(crate) fn begin(&self) {
+        // Relaxed: who learns of the P by its handle, by the list or by a timer learns of
+        // this too. Who holds it by an old list uses nothing that is written here.
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.refs.store(1, Ordering::Relaxed);
+    }
+
+    /// Tells handles of one slot apart.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(LOOK_DEAD)
+    }
+
+    pub(crate) fn set_dead(&self, dead: bool) {
+        self.dead.store(dead, SAY_DEAD);
+    }
+
+    /// Calls a wake hook, unless the P is dead. It is not freed meanwhile.
+    pub(crate) fn call_hook(&self, hook: impl FnOnce()) {
+        self.hooks.fetch_add(1, COUNT_HOOK);
+        sc_fence(COUNT_HOOK, LOOK_DEAD);
+        if !self.is_dead() {
+            hook();
+        }
+        // Release: what the hook did comes before the end of gt_p_free.
+        self.hooks.fetch_sub(1, Ordering::Release);
+    }
+
+    /// The P is dead: waits until no wake hook uses it.
+    pub(crate) fn wait_for_hooks(&self, host: &Host) {
+        sc_fence(SAY_DEAD, LOOK_HOOKS);
+        let mut backoff = Backoff::new();
+        while self.hooks.load(LOOK_HOOKS) > 0 {
+            backoff.snooze(host);
+        }
+    }
+
+    /// Is a wake hook under way?
+    #[cfg(feature = "checked")]
+    pub(crate) fn is_in_hook(&self) -> bool {
+        self.hooks.load(Ordering::Relaxed) > 0
+    }
+
+    /// In a fork child: whoever was in a hook is gone.
+    pub(crate) fn forget_hooks(&self) {
+        self.hooks.store(0, Ordering::Relaxed);
+    }
+
+    /// One more reference, for one who has the handle or another reference. False: he has not.
+    #[must_use]
+    pub(crate) fn hold(&self) -> bool {
+        self.refs.fetch_add(1, Ordering::Relaxed) != 0
+    }
+
+    /// The same for one who has neither. False: the slot is free.
+    pub(crate) fn try_hold(&self) -> bool {
+        // Relaxed: all that he uses then is atomic, or he takes its lock.
+        self.refs
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n > 0).then_some(n + 1)
+            })
+            .is_ok()
+    }
+
+    /// Gives a reference back. True: it was the last one, and the slot is free.
+    fn unhold(&self) -> bool {
+        // AcqRel: the last one, who perhaps ends the sched, sees what all did with the P.
+        self.refs.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// The slots that were used and are free.
+pub(crate) struct FreeSlots {
+    /// A lock of its own, so that the end of a pass can give a slot back whatever the registry
+    /// is doing.
+    lock: RawLock,
+    /// Guarded by `lock`.
+    first: Guarded<Option<u32>>,
+}
+
+// SAFETY: `first` is guarded by `lock`.
+unsafe impl Sync for FreeSlots {}
+
+impl FreeSlots {
+    pub(crate) fn new() -> Self {
+        FreeSlots {
+            lock: RawLock::new(rank::SLAB),
+            first: Guarded::new(None),
+        }
+    }
+
+    /// Takes one out, if there is one.
+    pub(crate) fn take<'a>(&self, slot_of: impl FnOnce(u32) -> &'a Slot) -> Option<u32> {
+        self.lock.lock();
+        // SAFETY: the lock is held.
+        let first = unsafe { self.first.get() };
+        let index = *first;
+        if let Some(i) = index {
+            // SAFETY: it is in this list, and the lock is held.
+            *first = unsafe { *slot_of(i).next.get() };
+        }
+        self.lock.unlock();
+        index
+    }
+
+    /// Gives a reference to a slot back. True: it was the last one, and the slot is in the list.
+    pub(crate) fn unhold(&self, index: u32, slot: &Slot) -> bool {
+        let last = slot.unhold();
+        if last {
+            self.lock.lock();
+            // SAFETY: the lock is held.
+            unsafe {
+                let first = self.first.get();
+                *slot.next.get() = *first;
+                *first = Some(index);
+            }
+            self.lock.unlock();
+        }
+        last
+    }
+
+    pub(crate) fn fork_lock(&self) {
+        self.lock.lock();
+        rank::leave(rank::SLAB);
+    }
+
+    pub(crate) fn fork_unlock(&self) {
+        self.lock.unlock();
+    }
+}
