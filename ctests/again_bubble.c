@@ -251,6 +251,79 @@ TEST(again_bubble_callback_of_the_clock_waits, 10)
     close_sched(inner.s);
 }
 
+/* ---- the same, and somebody outside has its timer in hand ---- */
+
+static struct {
+    gt_sched *s;
+    gt_p *p;
+    atomic_int armed, taken, back;
+} held;
+
+static _Thread_local int arms, takes_it;
+
+/* The sleeper waits when its timer is armed until somebody has it; and he, when it is off the
+ * heap and its f was not called yet, for a while. */
+static void when_unpinned(int acquire)
+{
+    if (acquire || pins() != 0)
+        return;
+    if (arms && gt_p_num_timers(held.p) == 2) {               /* the other one is the member's */
+        arms = 0;
+        held.armed = 1;
+        wait_for(&held.taken, 1);
+    } else if (takes_it) {
+        takes_it = 0;
+        held.taken = 1;
+        sleep_ms(20);
+        CHECK_EQ(held.back, 0);
+    }
+}
+
+static void *hold_it(void *arg)
+{
+    (void)arg;
+    wait_for(&held.armed, 1);
+    takes_it = 1;
+    CHECK_EQ(gt_check_timers(held.p, T0 + 100 * MS, NULL, NULL), 1);
+    return NULL;
+}
+
+static struct hooks held_hooks;
+
+static void sleeps_itself(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)arg;
+    (void)seq;
+    (void)delay;
+    arms = 1;
+    CHECK_EQ(gt_sched_sleep(held.s, MS), 0);
+    held.back = 1;
+}
+
+/* Catches a sleeper who is told at once that nothing will ever wake him, and goes, though
+ * somebody outside of the bubble is about to: that one finds a stack frame that is gone. */
+TEST(again_bubble_callback_whose_timer_is_taken, 30)
+{
+    pthread_t outsider;
+    gt_timer *t;
+
+    hooks_init(&held_hooks, 0);
+    held_hooks.on_pin = when_unpinned;
+    held.s = hooked_sched(&held_hooks, GT_CLOCK_VIRTUAL);
+    held.p = new_p(held.s);
+    outsider = thread_start(hold_it, NULL);
+    CHECK_EQ(gt_synctest_join(held.s), 0);
+    t = must(gt_sched_after_func(held.s, MS, sleeps_itself, NULL, NULL));
+    CHECK_EQ(gt_sched_sleep(held.s, 200 * MS), 0);
+    CHECK_EQ(gt_synctest_leave(held.s), 0);
+    CHECK_EQ(held.back, 1);
+    thread_join(outsider);
+    CHECK_EQ(gt_timer_free(t), 0);
+    check_conserved(held.s);
+    free_p(held.p);
+    close_sched(held.s);
+}
+
 /* ---- all are deadlocked: all are told ---- */
 
 #define OTHERS 3
