@@ -3,8 +3,8 @@
 
 use super::world::Mini;
 use crate::engine::{
-    Arm, MAX_WHEN, adjusttimers, check_timers, cleantimers, deltimer, detach, fast, modtimer,
-    runtimer, set_slack, shutdown_timer, timer_free, timer_when, trim,
+    Arm, MAX_WHEN, Procs, adjusttimers, check_timers, cleantimers, deltimer, detach, fast,
+    modtimer, runtimer, set_slack, shutdown_timer, timer_free, timer_when, trim,
 };
 use crate::error::{Error, Result};
 use crate::sync::os_yield;
@@ -19,12 +19,16 @@ type P = usize;
 pub(super) enum Op {
     /// gt_addtimer: refused if it is armed.
     Add(T, i64),
+    /// The same by handle, the commonest case first.
+    AddFast(T, i64),
     /// gt_modtimer by id.
     Mod(T, i64),
     /// The same, with a period of 7.
     Tick(T, i64),
     /// gt_modtimer by handle, the commonest case first.
     ModFast(T, i64),
+    /// gt_modtimer by id, in a callback of the runtime that may go on for ever after that.
+    ArmInCall(T, i64),
     Del(T),
     DelFast(T),
     /// gt_deltimer_sync, as far as it is the engine's: procs/wait.rs waits for the same, but
@@ -56,6 +60,14 @@ pub(super) enum Op {
     AskAll,
     /// A worker goes to wait.
     Poll,
+    /// The clock comes to this time, and the timerfd goes off: somebody else is being woken.
+    GoneOff(i64),
+    /// The clock comes to this time, and perhaps the timerfd goes off: a worker is woken, by that
+    /// or by what it stood at before, finds nothing that is due, and goes to wait again.
+    Woken(i64),
+    /// The same, but he makes a pass over this P, handing over before each callback. The last one
+    /// may go on for ever. If nothing was due, he goes to wait.
+    HandOver(P, i64),
 }
 
 /// What an operation says it did.
@@ -102,7 +114,15 @@ impl Op {
     pub(super) fn by_handle(self) -> bool {
         matches!(
             self,
-            Op::ModFast(..) | Op::DelFast(_) | Op::DelSync(_) | Op::FreeFast(_)
+            Op::AddFast(..) | Op::ModFast(..) | Op::DelFast(_) | Op::DelSync(_) | Op::FreeFast(_)
+        )
+    }
+
+    /// Has it to do with the runtime's poller?
+    pub(super) fn polls(self) -> bool {
+        matches!(
+            self,
+            Op::Poll | Op::GoneOff(_) | Op::Woken(_) | Op::HandOver(..) | Op::ArmInCall(..)
         )
     }
 
@@ -110,7 +130,7 @@ impl Op {
     pub(super) fn scans(self) -> bool {
         matches!(
             self,
-            Op::Adjust(_) | Op::AdjustDue(..) | Op::Check(..) | Op::Runtimer(..)
+            Op::Adjust(_) | Op::AdjustDue(..) | Op::Check(..) | Op::Runtimer(..) | Op::HandOver(..)
         )
     }
 
@@ -128,7 +148,10 @@ impl Op {
 
     /// Does it change the time of a timer in a heap?
     pub(super) fn modifies(self) -> bool {
-        matches!(self, Op::Mod(..) | Op::ModFast(..) | Op::Slack(_))
+        matches!(
+            self,
+            Op::Mod(..) | Op::ModFast(..) | Op::ArmInCall(..) | Op::Slack(_)
+        )
     }
 
     pub(super) fn run(self, m: &Mini) -> Out {
@@ -142,7 +165,24 @@ impl Op {
                 assert_ne!(out, Out::Armed(true), "gt_addtimer of an armed timer");
                 out
             }
+            Op::AddFast(i, when) => {
+                let arm = Arm {
+                    add: true,
+                    ..Arm::at(when, 0)
+                };
+                let t = m.t(i);
+                let out = match fast::rearm_any::<Mini>(t, &arm)
+                    .or_else(|| fast::insert::<Mini>(t, &arm))
+                    .or_else(|| fast::rearm_any::<Mini>(t, &arm))
+                {
+                    Some(replaced) => Out::Armed(replaced != 0),
+                    None => armed(modtimer(m, t, None, None, &arm)),
+                };
+                assert_ne!(out, Out::Armed(true), "gt_addtimer of an armed timer");
+                out
+            }
             Op::Mod(i, when) => armed(m.arm(i, when)),
+            Op::ArmInCall(i, when) => m.as_worker(|| armed(m.arm(i, when))),
             Op::Tick(i, when) => {
                 let arm = Arm::at(when, 7);
                 armed(modtimer(m, m.t(i), Some(1), None, &arm))
@@ -176,10 +216,12 @@ impl Op {
                 Err(_) => Out::No,
             },
             Op::Free(i) => stopped(timer_free(m, m.t(i), Some(1))),
-            Op::FreeFast(i) => match fast::free::<Mini>(m.t(i)) {
-                Some(stopped) => Out::Stopped(stopped),
-                None => stopped(timer_free(m, m.t(i), None)),
-            },
+            Op::FreeFast(i) => {
+                match fast::free::<Mini>(m.t(i)).or_else(|| fast::free_removed::<Mini>(m.t(i))) {
+                    Some(stopped) => Out::Stopped(stopped),
+                    None => stopped(timer_free(m, m.t(i), None)),
+                }
+            }
             Op::Slack(i) => match set_slack(m, m.t(i), Some(1), 64) {
                 Ok(()) => Out::Nothing,
                 Err(_) => Out::No,
@@ -244,6 +286,26 @@ impl Op {
                 m.arm_poller();
                 Out::Nothing
             }
+            Op::GoneOff(now) => {
+                assert!(m.comes_to(now));
+                Out::Nothing
+            }
+            Op::Woken(now) => {
+                m.comes_to(now);
+                m.gone_off();
+                m.arm_poller();
+                Out::Nothing
+            }
+            Op::HandOver(p, now) => {
+                if m.comes_to(now) {
+                    m.gone_off();
+                }
+                m.note_pass(now);
+                if m.as_worker(|| check_timers(m, m.p_of(p), now).ran) == 0 {
+                    m.arm_poller();
+                }
+                Out::Nothing
+            }
         }
     }
 }
@@ -276,11 +338,13 @@ pub(super) fn end(m: &Mini, mut outs: Vec<Out>, with_drop: bool) {
         }
     }
     if m.has_poller() {
+        // A time that is past already wakes them at once; and what a callback has put off is for
+        // him who runs it, if it does not take too long.
         let first = pending.iter().map(|x| x.1).min().unwrap_or(MAX_WHEN);
-        // A time that is past already wakes them at once.
+        let until = first.max(m.now()).max(m.put_off());
         assert!(
-            m.fd() <= first.max(m.latest()),
-            "workers sleep until {}, not {first}",
+            m.fd() <= until,
+            "workers sleep until {}, not {until}",
             m.fd()
         );
     }

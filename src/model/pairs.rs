@@ -13,6 +13,25 @@ pub(super) const EARLIER: Begin = &[Op::Mod(0, 100), Op::Ask(0), Op::Mod(0, 40)]
 pub(super) const LATER: Begin = &[Op::Mod(0, 40), Op::Ask(0), Op::Mod(0, 100)];
 pub(super) const DEAD: Begin = &[Op::Mod(0, 100), Op::Ask(0), Op::Del(0)];
 pub(super) const TWO: Begin = &[Op::Mod(1, 60), Op::Mod(0, 100), Op::Ask(0), Op::Mod(1, 30)];
+/// Timer 1 is freed, and its entry still there: the next insertion takes its place.
+pub(super) const FREED: Begin = &[Op::Mod(1, 60), Op::Ask(0), Op::Free(1)];
+/// Timer 0 is on the other P.
+pub(super) const APART: Begin = &[
+    Op::Mod(0, 100),
+    Op::Adopt(1),
+    Op::Mod(1, 60),
+    Op::Ask(0),
+    Op::Ask(1),
+];
+/// The runtime's workers wait for timer 1; timer 0 is later.
+pub(super) const WAITED: Begin = &[Op::Mod(1, 50), Op::Mod(0, 70), Op::Poll];
+/// The same with timer 1 alone.
+pub(super) const WAITED_ONE: Begin = &[Op::Mod(1, 50), Op::Poll];
+/// Timer 1 is due, and the timerfd has gone off: the worker whom it woke is at that still.
+pub(super) const WOKEN: Begin = &[Op::Mod(1, 50), Op::Mod(0, 70), Op::Poll, Op::GoneOff(55)];
+pub(super) const WOKEN_ONE: Begin = &[Op::Mod(1, 50), Op::Poll, Op::GoneOff(55)];
+
+const ALL: &[Begin] = &[REMOVED, ARMED, EARLIER, LATER, DEAD, TWO];
 
 /// May these run side by side? Who frees a timer must be the last one to use its handle.
 fn allowed(ops: &[Op]) -> bool {
@@ -41,7 +60,7 @@ pub(super) fn side_by_side(preemptions: usize, ops: &'static [Op], from: &[Begin
             // The fast path leaves arguments with a drop function to the other one.
             let fast = ops.iter().any(|o| matches!(o, Op::FreeFast(_)));
             let with_drop = !fast && ops.iter().any(|o| o.frees());
-            let poller = ops.iter().any(|o| matches!(o, Op::Poll));
+            let poller = ops.iter().any(|o| o.polls());
             let m = Mini::build(2, with_drop, poller);
             let mut outs: Vec<Out> = begin.iter().map(|o| o.run(&m)).collect();
             let threads: Vec<_> = ops
@@ -62,6 +81,7 @@ pub(super) mod table {
     #![allow(non_upper_case_globals)]
     use super::Op;
     pub(in super::super) const add: Op = Op::Add(0, 20);
+    pub(in super::super) const add_fast: Op = Op::AddFast(0, 20);
     pub(in super::super) const earlier: Op = Op::Mod(0, 10);
     pub(in super::super) const earlier_fast: Op = Op::ModFast(0, 10);
     pub(in super::super) const later: Op = Op::Mod(0, 150);
@@ -88,24 +108,39 @@ pub(super) mod table {
     pub(in super::super) const ask: Op = Op::Ask(0);
     pub(in super::super) const ask_all: Op = Op::AskAll;
     pub(in super::super) const poll: Op = Op::Poll;
+    // Of the runtime's workers.
+    pub(in super::super) const woken: Op = Op::Woken(55);
+    pub(in super::super) const hand_over: Op = Op::HandOver(0, 55);
+    pub(in super::super) const arm_in_call: Op = Op::ArmInCall(0, 45);
+    // Of the other P.
+    pub(in super::super) const runtimer_1: Op = Op::Runtimer(1, 100);
+    pub(in super::super) const check_1: Op = Op::Check(1, 100);
+    pub(in super::super) const adjust_1: Op = Op::Adjust(1);
+    pub(in super::super) const clean_1: Op = Op::Clean(1);
+    pub(in super::super) const trim_1: Op = Op::Trim(1);
+    pub(in super::super) const ask_1: Op = Op::Ask(1);
+    pub(in super::super) const adopt_back: Op = Op::Adopt(0);
 }
 
-/// For each operation a module, and in it a test for it and each one that follows.
-macro_rules! pairs {
-    () => {};
-    ($first:ident $($rest:ident)*) => {
-        pairs!(@with $first: $first $($rest)*);
-        pairs!($($rest)*);
-    };
-    (@with $first:ident: $($second:ident)*) => {
+/// A module for the first operation, and in it a test for it and each of the others.
+macro_rules! with {
+    ($first:ident from $from:expr, with $($second:ident)*) => {
         mod $first {
             use super::*;
             $(#[test]
             fn $second() {
-                let all = [REMOVED, ARMED, EARLIER, LATER, DEAD, TWO];
-                side_by_side(2, &[table::$first, table::$second], &all);
+                side_by_side(2, &[table::$first, table::$second], $from);
             })*
         }
+    };
+}
+
+/// Each operation with itself and each that follows.
+macro_rules! pairs {
+    () => {};
+    ($first:ident $($rest:ident)*) => {
+        with!($first from ALL, with $first $($rest)*);
+        pairs!($($rest)*);
     };
 }
 
@@ -114,13 +149,13 @@ pairs! {
     runtimer check check_early adjust clean trim adopt free_p ask ask_all poll
 }
 
-/// The same for those that end a handle: some with each other, and each with those that use none.
+/// Those that end a handle: some with each other, and each with those that use none.
 macro_rules! frees {
     ([$($first:ident: $($also:ident)*;)*] $by_id:tt) => {
         $(frees!(@with $first: $($also)* $by_id);)*
     };
     (@with $first:ident: $($also:ident)* [$($by_id:ident)*]) => {
-        pairs!(@with $first: $($also)* $($by_id)*);
+        with!($first from ALL, with $($also)* $($by_id)*);
     };
 }
 
@@ -128,4 +163,84 @@ frees! {
     [detach: detach free; free: free; free_fast: ;]
     [add earlier later another del del_another shutdown slack look
      runtimer check check_early adjust clean trim adopt free_p ask ask_all poll]
+}
+
+/// The short path of an insertion: into a heap with nothing in it, with an entry, or in the place
+/// of one that is freed.
+mod insertion {
+    use super::*;
+    const FROM: &[Begin] = &[REMOVED, DEAD, FREED];
+
+    with! {
+        add_fast from FROM, with
+        add add_fast earlier earlier_fast another del del_fast shutdown look runtimer check adjust
+        clean trim adopt free_p ask ask_all poll
+    }
+}
+
+/// What the runtime's workers do, with all that changes or asks for a wake time.
+mod workers {
+    use super::*;
+
+    macro_rules! workers {
+        ($($first:ident from $armed:ident $not:ident, with $($also:ident)*;)*) => {
+            $(workers!(@with $first $armed $not: $($also)*
+                earlier later another del free runtimer check_early adjust clean trim adopt free_p
+                ask ask_all poll);)*
+        };
+        (@with $first:ident $armed:ident $not:ident: $($second:ident)*) => {
+            mod $first {
+                use super::*;
+                #[test]
+                fn add() {
+                    side_by_side(2, &[table::$first, table::add], $not);
+                }
+                $(#[test]
+                fn $second() {
+                    side_by_side(2, &[table::$first, table::$second], $armed);
+                })*
+            }
+        };
+    }
+
+    const WAIT: &[Begin] = &[WAITED];
+    const WAIT_ONE: &[Begin] = &[REMOVED, WAITED_ONE];
+    // One of those two is the worker whom the timerfd has woken.
+    const WAKE: &[Begin] = &[WAITED, WOKEN];
+    const WAKE_ONE: &[Begin] = &[REMOVED, WAITED_ONE, WOKEN_ONE];
+
+    workers! {
+        woken from WAKE WAKE_ONE, with woken hand_over arm_in_call;
+        hand_over from WAKE WAKE_ONE, with hand_over arm_in_call;
+        arm_in_call from WAIT WAIT_ONE, with arm_in_call;
+    }
+}
+
+/// What is done to the P that timers move to.
+mod moves {
+    use super::*;
+    const MOVES: &[Begin] = &[ARMED, EARLIER, DEAD, APART];
+
+    with!(runtimer_1 from MOVES, with adopt free_p);
+    with!(check_1 from MOVES, with adopt free_p);
+    with!(adjust_1 from MOVES, with adopt free_p);
+    with!(clean_1 from MOVES, with adopt free_p);
+    with!(trim_1 from MOVES, with adopt free_p);
+    with!(ask_1 from MOVES, with adopt free_p);
+}
+
+/// Timer 0 is on the other P.
+mod apart {
+    use super::*;
+    const FROM: &[Begin] = &[APART];
+
+    with!(runtimer_1 from FROM, with earlier later del free);
+    with!(check_1 from FROM, with earlier later del free);
+    with!(adjust_1 from FROM, with earlier later del free);
+    with!(clean_1 from FROM, with earlier later del free);
+    with!(trim_1 from FROM, with earlier later del free);
+    with!(ask_1 from FROM, with earlier later del free);
+    with!(adopt from FROM, with earlier later another del free slack);
+    with!(free_p from FROM, with earlier later another del free slack);
+    with!(adopt_back from FROM, with earlier later another del free check check_1 adopt free_p ask_all);
 }

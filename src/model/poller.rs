@@ -1,8 +1,9 @@
 //! The runtime's poller: however workers go to wait, arm timers and hand over, the timerfd
 //! is never left standing later than the earliest timer.
 
+use super::ops::Op;
 use super::{Mini, model};
-use crate::engine::{check_timers, deltimer};
+use crate::engine::deltimer;
 use crate::rt_deadline::HAND_OVER;
 use std::sync::Arc;
 
@@ -18,6 +19,11 @@ fn go_to_wait(mini: &Mini) -> i64 {
 
 fn arm_0_at_10(mini: &Mini) -> i64 {
     mini.arm(0, 10).unwrap() as i64
+}
+
+/// In a callback.
+fn in_call(mini: &Mini, i: usize, when: i64) -> i64 {
+    mini.as_worker(|| mini.arm(i, when).unwrap() as i64)
 }
 
 /// Nobody has set it before: the worker does, or the wake that his asking brought about.
@@ -77,9 +83,8 @@ fn model_poller_hand_over_against_arming() {
         },
         [
             |mini| {
-                let ran = check_timers(mini, mini.p(), 50).ran as i64;
-                mini.hand_over(50);
-                ran
+                Op::HandOver(0, 50).run(mini);
+                mini.calls()
             },
             |mini| mini.arm(1, 60).unwrap() as i64,
         ],
@@ -100,10 +105,9 @@ fn model_poller_going_to_wait_against_arming_in_a_callback() {
         || {
             let mini = Mini::with_poller(2);
             mini.arm(1, 10 * HAND_OVER).unwrap();
-            mini.in_call();
             mini
         },
-        [go_to_wait, arm_0_at_10],
+        [go_to_wait, |mini| in_call(mini, 0, 10)],
         |mini, _| {
             assert!(
                 mini.fd() <= 1 + HAND_OVER,
@@ -121,8 +125,7 @@ fn gone_off_at_50() -> Arc<Mini> {
     let mini = Mini::with_poller(2);
     mini.arm(1, 50).unwrap();
     mini.arm_poller();
-    mini.set_clock(55);
-    mini.fire_fd();
+    assert!(mini.comes_to(55));
     mini
 }
 
@@ -155,6 +158,32 @@ fn model_poller_gone_off_against_going_to_wait() {
     );
 }
 
+/// The kernel's clock is ahead of ours: it has gone off, though nothing is due yet. It is set once
+/// more.
+#[test]
+fn model_poller_gone_off_too_early() {
+    model(
+        || {
+            let mini = one_at_100();
+            mini.arm_poller();
+            mini.fire_early();
+            mini
+        },
+        [
+            |mini| {
+                mini.gone_off();
+                mini.arm_poller()
+            },
+            |mini| mini.arm(0, 110).unwrap() as i64,
+            go_to_wait,
+        ],
+        |mini, _| {
+            assert!(mini.fd() <= 100, "the workers sleep until {}", mini.fd());
+            assert_eq!(mini.check(), 2);
+        },
+    );
+}
+
 /// In a callback timers are armed for soon, while a worker goes to wait: what he waits for is
 /// not put off, and within a while (HAND_OVER) he serves the others too.
 #[test]
@@ -162,18 +191,17 @@ fn model_poller_arming_in_a_callback_against_going_to_wait() {
     model(
         || {
             let mini = Mini::with_poller(3);
-            mini.arm(2, 150_000).unwrap();
-            mini.in_call();
+            mini.arm(2, 5 * HAND_OVER).unwrap();
             mini
         },
         [
-            |mini| mini.arm(0, 60).unwrap() as i64,
-            |mini| mini.arm(1, 120_000).unwrap() as i64,
+            |mini| in_call(mini, 0, HAND_OVER / 2),
+            |mini| in_call(mini, 1, 4 * HAND_OVER),
             go_to_wait,
         ],
         |mini, _| {
             assert!(
-                mini.fd() <= 100_001,
+                mini.fd() <= 1 + HAND_OVER,
                 "the workers sleep until {}",
                 mini.fd()
             );
@@ -182,26 +210,25 @@ fn model_poller_arming_in_a_callback_against_going_to_wait() {
     );
 }
 
-/// A worker waits for 50 when a callback arms a timer for 60.
+/// A worker waits for 20 when a callback arms a timer for 25.
 #[test]
 fn model_poller_arming_in_a_callback_puts_nothing_off() {
     model(
         || {
             let mini = Mini::with_poller(2);
-            mini.arm(1, 50).unwrap();
-            mini.in_call();
+            mini.arm(1, 20).unwrap();
             mini
         },
         [
             |mini| {
                 mini.arm_poller();
                 // On the other P: there is nobody yet who was told an earlier time of it.
-                mini.arm_on(1, 0, 60).unwrap() as i64
+                mini.as_worker(|| mini.arm_on(1, 0, 25).unwrap() as i64)
             },
             go_to_wait,
         ],
         |mini, _| {
-            assert!(mini.fd() <= 50, "the workers sleep until {}", mini.fd());
+            assert!(mini.fd() <= 20, "the workers sleep until {}", mini.fd());
             assert_eq!(mini.check(), 2);
         },
     );

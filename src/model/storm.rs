@@ -34,11 +34,34 @@ impl Rng {
 /// A few times that collide often.
 const TIMES: [i64; 8] = [5, 10, 20, 30, 50, 80, 120, 200];
 
-/// What a program may do to a timer: those that may be freed are used by id only.
-fn on_timer(rng: &mut Rng, i: usize, freeable: bool) -> Op {
+/// How a timer ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// It is used by its handle, and not freed.
+    Never,
+    /// It is used by its id only.
+    ById,
+    /// The same, and its handle frees it, once.
+    ByHandle,
+    /// That is said already.
+    Said,
+}
+
+/// What a program may do to a timer.
+fn on_timer(rng: &mut Rng, i: usize, end: &mut End) -> Op {
     let when = TIMES[rng.below(8) as usize];
-    match (rng.below(14), freeable) {
-        (0, _) => Op::Add(i, when),
+    let what = rng.below(14);
+    match end {
+        End::ByHandle if what >= 9 => {
+            *end = End::Said;
+            return Op::FreeFast(i);
+        }
+        End::ByHandle | End::Said if what >= 9 => return Op::Mod(i, when),
+        _ => {}
+    }
+    match (what, *end != End::Never) {
+        (0, true) => Op::Add(i, when),
+        (0, false) => Op::AddFast(i, when),
         (1 | 2, _) => Op::Mod(i, when),
         (3, _) => Op::Tick(i, when),
         (4 | 5, _) => Op::Del(i),
@@ -67,8 +90,19 @@ fn on_p(rng: &mut Rng) -> Op {
         10 => Op::Adopt(p),
         11 => Op::FreeOther(p),
         12..=13 => Op::Ask(p),
-        14 => Op::AskAll,
-        _ => Op::Poll,
+        _ => Op::AskAll,
+    }
+}
+
+/// What the runtime's workers do.
+fn as_worker(rng: &mut Rng, i: usize) -> Op {
+    let p = rng.below(PS as u64) as usize;
+    let time = TIMES[rng.below(8) as usize];
+    match rng.below(4) {
+        0 => Op::Poll,
+        1 => Op::Woken(time),
+        2 => Op::HandOver(p, time),
+        _ => Op::ArmInCall(i, time),
     }
 }
 
@@ -77,32 +111,30 @@ fn program() {
     // Half of them are small: what takes three operations is found by those.
     let small = rng.below(2) == 0;
     let timers = if small { 2 } else { 3 + rng.below(4) as usize };
-    let freeable: Vec<bool> = (0..timers).map(|_| rng.below(2) == 0).collect();
+    let mut ends: Vec<End> = (0..timers)
+        .map(|_| [End::Never, End::Never, End::ById, End::ByHandle][rng.below(4) as usize])
+        .collect();
     let (with_drop, poller) = (rng.below(2) == 0, rng.below(4) == 0);
-    let one = |rng: &mut Rng| {
+    let mut one = |rng: &mut Rng| {
         let i = rng.below(timers as u64) as usize;
-        loop {
-            let op = match rng.below(3) {
-                0 => on_p(rng),
-                _ => on_timer(rng, i, freeable[i]),
-            };
-            if poller || !matches!(op, Op::Poll) {
-                return op;
-            }
+        match rng.below(if poller { 4 } else { 3 }) {
+            0 => on_p(rng),
+            1 | 2 => on_timer(rng, i, &mut ends[i]),
+            _ => as_worker(rng, i),
         }
     };
     let m = Mini::build(timers, with_drop, poller);
     let begin: Vec<Op> = (0..rng.below(8)).map(|_| one(&mut rng)).collect();
-    // A callback that waits for itself would wait for ever.
-    let acts: Vec<Option<Op>> = (0..timers)
-        .map(|i| match on_timer(&mut rng, i, freeable[i]) {
-            Op::DelSync(_) => None,
-            op => Some(op),
-        })
-        .collect();
     let (most, each) = if small { (2, 1) } else { (3, 4) };
     let threads: Vec<Vec<Op>> = (0..most + rng.below(most))
         .map(|_| (0..1 + rng.below(each)).map(|_| one(&mut rng)).collect())
+        .collect();
+    // A callback that waits for itself would wait for ever.
+    let acts: Vec<Option<Op>> = (0..timers)
+        .map(|i| match on_timer(&mut rng, i, &mut ends[i]) {
+            Op::DelSync(_) => None,
+            op => Some(op),
+        })
         .collect();
     if var("GT_SCHEDULE").is_ok() {
         eprintln!("{timers} timers, drop functions: {with_drop}, poller: {poller}");

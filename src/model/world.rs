@@ -1,6 +1,8 @@
 //! The world of a model: a sched as small as can be. Two Ps, a few timers, no clock, perhaps
 //! the runtime's poller; and what must hold at its end.
 
+mod poller;
+
 use super::ops::{Op, Out};
 use crate::engine::{
     ArgRef, Arm, Block, Counter, DropFn, FREED, Func, HAS_DROP, MAX_WHEN, Procs, SHUTDOWN, State,
@@ -11,6 +13,11 @@ use crate::error::Result;
 use crate::host::{Hooks, Host};
 use crate::rt_deadline::Deadline;
 use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, rank};
+#[cfg(gt_loom)]
+use loom as checker;
+#[cfg(gt_shuttle)]
+use shuttle as checker;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64 as Time, AtomicPtr, AtomicU32 as Count, Ordering::SeqCst};
@@ -59,6 +66,11 @@ impl Argument {
     }
 }
 
+checker::thread_local! {
+    /// Not null: the thread is a worker in a pass, or in a callback.
+    static WORKER: Cell<*const Mini> = Cell::new(std::ptr::null());
+}
+
 pub(super) struct Mini {
     host: Host,
     ps: [Timers; PS],
@@ -74,11 +86,11 @@ pub(super) struct Mini {
     mask: [AtomicU32; PS],
     /// The runtime's poller, if the model has one: what it stands at, and its timerfd.
     poller: Option<(Deadline, AtomicI64)>,
-    clock: Count,
+    /// What is due may wait so long: a callback has handed it over, or has armed it. 0: nothing.
+    put_off: Time,
+    clock: Time,
     /// The latest time for which a pass was made.
     latest: Time,
-    /// Not 0: who arms is in a callback of the runtime.
-    in_call: Count,
     /// What stands for the registry's lock: two moves never cross.
     registry: RawLock,
     /// What the calls did.
@@ -98,7 +110,7 @@ impl Procs for Mini {
         &self.host
     }
     fn now(&self) -> i64 {
-        self.clock.load(SeqCst) as i64
+        self.clock.load(SeqCst).max(self.latest())
     }
     fn of(p: &Timers) -> &Mini {
         // SAFETY: Mini::build has put it there; it outlives its Ps.
@@ -113,10 +125,10 @@ impl Procs for Mini {
     }
     fn wake(&self, p: &Timers, _when: i64) {
         self.wakes[p.index as usize].fetch_add(1, Ordering::AcqRel);
-        if self.in_call.load(SeqCst) != 0 {
-            self.arm_poller_in_call();
-        } else if self.poller.is_some() {
-            self.arm_poller();
+        match (self.has_poller(), WORKER.with(Cell::get).is_null()) {
+            (false, _) => {}
+            (_, true) => drop(self.arm_poller()),
+            (_, false) => self.arm_poller_in_call(),
         }
     }
     fn set_mask(&self, p: u32, on: bool) {
@@ -193,6 +205,7 @@ impl Mini {
     pub(super) fn build(n: usize, with_drop: bool, poller: bool) -> Arc<Mini> {
         let hooks = Hooks {
             throw_: Some(throw),
+            before_call: poller.then_some(poller::before_call),
             ..Hooks::default()
         };
         let mini = Arc::new_cyclic(|mini: &Weak<Mini>| Mini {
@@ -206,9 +219,9 @@ impl Mini {
             given_back: (0..n).map(|_| Count::new(0)).collect(),
             mask: std::array::from_fn(|_| AtomicU32::new(0)),
             poller: poller.then(|| (Deadline::new(), AtomicI64::new(MAX_WHEN))),
-            clock: Count::new(1),
+            put_off: Time::new(0),
+            clock: Time::new(1),
             latest: Time::new(0),
-            in_call: Count::new(0),
             registry: RawLock::new(rank::REGISTRY),
             acts: Mutex::new(Vec::new()),
             wakes: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -328,39 +341,6 @@ impl Mini {
         asked.filter(|&w| w != 0).min().unwrap_or(MAX_WHEN)
     }
 
-    pub(super) fn has_poller(&self) -> bool {
-        self.poller.is_some()
-    }
-
-    fn poller(&self) -> &(Deadline, AtomicI64) {
-        self.poller.as_ref().unwrap()
-    }
-
-    /// What a worker does before it waits, and the runtime's wake hook.
-    pub(super) fn arm_poller(&self) -> i64 {
-        let (deadline, fd) = self.poller();
-        deadline.arm(
-            || self.sleep_until(),
-            || self.now(),
-            |until| fd.store(until, Ordering::Release),
-        )
-    }
-
-    /// The runtime's wake hook in a callback.
-    fn arm_poller_in_call(&self) {
-        let (deadline, fd) = self.poller();
-        deadline.arm_in_call(
-            self.now(),
-            || self.sleep_until(),
-            |until| fd.store(until, Ordering::Release),
-        );
-    }
-
-    /// From now on, who arms is in a callback.
-    pub(super) fn in_call(&self) {
-        self.in_call.store(1, SeqCst);
-    }
-
     /// A pass for `now` is made.
     pub(super) fn note_pass(&self, now: i64) {
         self.latest.fetch_max(now, SeqCst);
@@ -368,37 +348,6 @@ impl Mini {
 
     pub(super) fn latest(&self) -> i64 {
         self.latest.load(SeqCst)
-    }
-
-    pub(super) fn set_clock(&self, now: u32) {
-        self.clock.store(now, SeqCst);
-    }
-
-    /// The timerfd has gone off, and nobody has looked yet.
-    pub(super) fn fire_fd(&self) {
-        self.poller().1.store(MAX_WHEN, Ordering::Release);
-    }
-
-    /// What a worker does before a callback, in a pass of this `now`.
-    pub(super) fn hand_over(&self, now: i64) {
-        let (deadline, fd) = self.poller();
-        if deadline.has_passed(now) {
-            deadline.hand_over(
-                now,
-                || self.sleep_until(),
-                |until| fd.store(until, Ordering::Release),
-            );
-        }
-    }
-
-    /// What the worker does whom the timerfd has woken.
-    pub(super) fn gone_off(&self) -> bool {
-        self.poller().0.gone_off()
-    }
-
-    /// What the timerfd is set to.
-    pub(super) fn fd(&self) -> i64 {
-        self.poller().1.load(Ordering::Acquire)
     }
 
     /// All timers of a P go to the other one. `free`: the P dies. As procs does it.
