@@ -227,7 +227,7 @@ pub unsafe extern "C" fn gt_notetsleep(p: *mut gt_p, until: i64) -> c_int {
             return Err(Error::Inval);
         }
         p.hold();
-        let woken = procs::notetsleep(p, until);
+        let woken = p.notetsleep(until);
         p.sched().unhold(p);
         woken
     })

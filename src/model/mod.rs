@@ -26,6 +26,8 @@ mod poller;
 #[cfg(gt_loom)]
 mod scan;
 #[cfg(gt_loom)]
+mod sleep;
+#[cfg(gt_loom)]
 mod status;
 #[cfg(gt_shuttle)]
 mod storm;

@@ -1,4 +1,4 @@
-//! The lock of src/sync/lock.rs, futex and all: one holder at a time, who sees what the last
+//! The lock of src/sync/lock.rs, futex (src/sync/futex.rs) and all: one holder at a time, who sees what the last
 //! one wrote, and nobody waits for ever. (Elsewhere the checker's own mutex stands for it.)
 
 use super::explore;

@@ -1,29 +1,28 @@
 //! A bubble: the threads that join a virtual clock. When all of them are blocked, time
 //! goes on to the next deadline, and not before. Go's testing/synctest.
 
-use super::park::{Waited, Waiter};
+use super::blocked::{Blocked, Waited};
+use super::park::Waiter;
 use super::sched::Sched;
 use super::tls;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
 use crate::host::{Kind, acquire, release};
-use crate::sync::{Backoff, RawLock, rank};
+use crate::sync::{Backoff, rank};
 use std::cell::Cell;
 
 pub(crate) struct Bubble {
-    lock: RawLock,
-    /// Threads that have joined. All of these: under `lock`.
+    /// Those that wait and have not been woken; and the lock, which guards the rest.
+    blocked: Blocked,
+    /// Threads that have joined.
     members: Cell<u32>,
-    /// Those of them that wait and have not been woken, and how many they are.
-    first: Cell<*const Waiter>,
-    blocked: Cell<u32>,
     /// Who is in synctest_wait.
     waiting: Cell<*const Waiter>,
     /// Token of the thread that is moving the clock; 0: nobody.
     driver: Cell<u64>,
 }
 
-// SAFETY: all is guarded by `lock`.
+// SAFETY: all is guarded by the lock.
 unsafe impl Sync for Bubble {}
 // SAFETY: as above.
 unsafe impl Send for Bubble {}
@@ -31,86 +30,59 @@ unsafe impl Send for Bubble {}
 impl Bubble {
     pub(super) fn new() -> Self {
         Bubble {
-            lock: RawLock::new(rank::BUBBLE),
+            blocked: Blocked::new(),
             members: Cell::new(0),
-            first: Cell::new(std::ptr::null()),
-            blocked: Cell::new(0),
             waiting: Cell::new(std::ptr::null()),
             driver: Cell::new(0),
         }
     }
 
     pub(super) fn fork_lock(&self) {
-        self.lock.lock();
+        self.blocked.lock();
         rank::leave(rank::BUBBLE);
     }
 
     pub(super) fn fork_unlock(&self) {
-        self.lock.unlock();
+        self.blocked.unlock();
     }
 
     /// In a fork child: only the calling thread is left.
     pub(super) fn forget_others(&self, s: &Sched) {
         self.members.set((tls::hot().bubble.get() == s.uid) as u32);
-        self.first.set(std::ptr::null());
-        self.blocked.set(0);
+        // SAFETY: one thread.
+        unsafe { self.blocked.forget() };
         self.waiting.set(std::ptr::null());
         self.driver.set(0);
     }
 
+    /// The lock is held.
     fn all_blocked(&self) -> bool {
-        self.blocked.get() == self.members.get()
-    }
-
-    /// The lock is held.
-    fn add(&self, w: &Waiter) {
-        w.counted.set(true);
-        w.next_blocked.set(self.first.get());
-        self.first.set(w);
-        self.blocked.set(self.blocked.get() + 1);
-    }
-
-    /// The lock is held.
-    fn remove(&self, w: &Waiter) {
-        if !w.counted.replace(false) {
-            return;
-        }
-        self.blocked.set(self.blocked.get() - 1);
-        let mut link = &self.first;
-        // SAFETY: those in the list wait, and leave it under the lock before they go.
-        while let Some(at) = unsafe { link.get().as_ref() } {
-            if std::ptr::eq(at, w) {
-                link.set(w.next_blocked.get());
-                return;
-            }
-            link = &at.next_blocked;
-        }
+        // SAFETY: the lock is held.
+        unsafe { self.blocked.count() == self.members.get() }
     }
 
     /// The calling thread, whose waiter others know by now, blocks. The last one to do so
     /// moves the clock. If nothing will ever wake anybody, all are told.
     pub(super) fn block(&self, s: &Sched, w: &Waiter) {
         release(self);
-        self.lock.lock();
-        if w.is_woken() {
-            // as good as never blocked
-        } else if self.driver.get() == tls::my_token() {
-            // In a callback that it runs itself: while it waits here, nobody moves the clock.
-            w.set_deadlocked();
-        } else {
-            self.add(w);
-            self.drive(s);
+        self.blocked.lock();
+        // SAFETY: the lock is held, and the caller waits next.
+        if unsafe { self.blocked.add(&w.sleeper) } {
+            if self.driver.get() == tls::my_token() {
+                // In a callback that it runs itself: while it waits here, nobody moves the clock.
+                // SAFETY: the lock is held.
+                unsafe { self.blocked.give_up(&w.sleeper) };
+            } else {
+                self.drive(s);
+            }
         }
-        self.lock.unlock();
+        self.blocked.unlock();
     }
 
     /// Somebody wakes a waiter.
     pub(super) fn unblock(&self, w: &Waiter) {
         release(self);
-        self.lock.lock();
-        self.remove(w);
-        w.set_woken();
-        self.lock.unlock();
+        self.blocked.wake(&w.sleeper);
     }
 
     /// While all are blocked: wakes who waits for just that, or moves the clock to the next
@@ -146,7 +118,9 @@ impl Bubble {
                 !went_on && !others
             });
             if quiet && self.all_blocked() && self.waiting.get().is_null() {
-                return self.give_up();
+                // No timer is left that could wake one of them: each wait ends.
+                // SAFETY: the lock is held.
+                return unsafe { self.blocked.give_all_up() };
             }
         }
     }
@@ -154,20 +128,11 @@ impl Bubble {
     /// Runs `f`, which calls callbacks, without the lock, and nobody else drives meanwhile.
     fn run_as_driver(&self, f: impl FnOnce() -> bool) -> bool {
         self.driver.set(tls::my_token());
-        self.lock.unlock();
+        self.blocked.unlock();
         let result = f();
-        self.lock.lock();
+        self.blocked.lock();
         self.driver.set(0);
         result
-    }
-
-    /// No timer is left that could wake one of them: each wait ends.
-    fn give_up(&self) {
-        // SAFETY: as in `remove`.
-        while let Some(w) = unsafe { self.first.get().as_ref() } {
-            self.remove(w);
-            w.set_deadlocked();
-        }
     }
 
     /// gt_synctest_join.
@@ -180,9 +145,9 @@ impl Bubble {
             return Err(Error::Busy);
         }
         mine.set(s.uid);
-        self.lock.lock();
+        self.blocked.lock();
         self.members.set(self.members.get() + 1);
-        self.lock.unlock();
+        self.blocked.unlock();
         Ok(())
     }
 
@@ -194,10 +159,10 @@ impl Bubble {
         }
         mine.set(0);
         release(self);
-        self.lock.lock();
+        self.blocked.lock();
         self.members.set(self.members.get() - 1);
         self.drive(s);
-        self.lock.unlock();
+        self.blocked.unlock();
         Ok(())
     }
 
@@ -210,13 +175,13 @@ impl Bubble {
         let mut busy = false;
         // A green thread is no member: the thread blocks.
         let waited = w.block(s, &mut || {
-            self.lock.lock();
+            self.blocked.lock();
             // The driver would wait in his own callback.
             busy = !self.waiting.get().is_null();
             if !busy && self.driver.get() != tls::my_token() {
                 self.waiting.set(&w);
             }
-            self.lock.unlock();
+            self.blocked.unlock();
             !busy
         });
         acquire(self);

@@ -2,6 +2,7 @@
 //! `timeSleepUntil`, `moveTimers` and `stealWork`'s part in timers.
 
 mod adopt;
+mod blocked;
 mod bubble;
 mod epoch;
 mod fd;
@@ -20,12 +21,12 @@ mod virtual_time;
 mod wait;
 
 pub(crate) use adopt::adopt_timers;
+pub(crate) use blocked::Waited;
 pub(crate) use fork::{after_fork, forked, register as register_for_fork};
 #[cfg(feature = "checked")]
 pub(crate) use fork::{is_p, is_sched};
-pub(crate) use note::notetsleep;
 pub(crate) use p::P;
-pub(crate) use park::{Waited, Waiter, copied};
+pub(crate) use park::{Waiter, copied};
 pub(crate) use registry::{check_others, p_free, p_new, time_sleep_until};
 pub(crate) use sched::{Config, Sched, Stats};
 pub(crate) use tls::{acquirep, current_p, hot, releasep};

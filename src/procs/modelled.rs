@@ -1,4 +1,6 @@
 //! What of procs the models of src/model/ run; mod.rs has all of it.
 
+pub(crate) mod blocked;
 pub(crate) mod lifetime;
+pub(crate) mod note;
 pub(crate) mod slot;

@@ -1,29 +1,56 @@
 //! The note of a P: the default way to sleep until the wake time and to be woken.
 //! The runtime's `notetsleep`, `notewakeup`. A wake that comes before the sleep makes
-//! the sleep return at once.
+//! the sleep return at once. Apart from the P, so that a model can run it.
 
-use super::p::P;
-use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
-use crate::host::{Kind, acquire, release};
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::host::{acquire, release};
+use crate::sync::{AtomicU32, Futex, Ordering, sc_fence};
 
-/// The word: bit 0, somebody woke; above it, how often the sleepers were asked to look
-/// at the clock again.
+/// Who sleeps counts himself before the kernel compares the word; who wakes changes the word before
+/// he looks at the count. SeqCst, all four (the kernel's comparison is): one of the two sees the
+/// other.
+const COUNT_SLEEPER: Ordering = Ordering::SeqCst;
+const COMPARE: Ordering = Ordering::SeqCst;
+const CHANGE_WORD: Ordering = Ordering::SeqCst;
+const LOOK_SLEEPERS: Ordering = Ordering::SeqCst;
+
 pub(crate) struct Note {
-    word: AtomicU32,
+    /// Bit 0: somebody woke; above it, how often the sleepers were asked to look at the clock
+    /// again.
+    word: Futex,
     sleepers: AtomicU32,
 }
 
 const WOKEN: u32 = 1;
 const LOOK: u32 = 2;
 
-impl Note {
-    pub(crate) const fn new() -> Self {
+/// How long a sleeper may sleep.
+pub(crate) enum Left {
+    /// The time has come.
+    Nothing,
+    Ns(i64),
+    /// Until he is woken, or asked to look again.
+    Unknown,
+}
+
+macro_rules! new {
+    () => {
         Note {
-            word: AtomicU32::new(0),
+            word: Futex::new(0),
             sleepers: AtomicU32::new(0),
         }
+    };
+}
+
+impl Note {
+    #[cfg(not(gt_model))]
+    pub(crate) const fn new() -> Self {
+        new!()
+    }
+
+    #[cfg(gt_model)]
+    pub(crate) fn new() -> Self {
+        new!()
     }
 
     pub(crate) fn clear(&self) {
@@ -37,89 +64,59 @@ impl Note {
     /// Wakes the sleeper, or the next one before it sleeps.
     pub(crate) fn wakeup(&self) {
         release(self);
-        // SeqCst with `sleepers`: either the sleeper's futex sees the new word, or we see him.
-        if self.word.fetch_or(WOKEN, Ordering::SeqCst) & WOKEN == 0
-            && self.sleepers.load(Ordering::SeqCst) > 0
-        {
-            futex_wake_all(&self.word);
+        // If it was woken already, who did that wakes the sleepers; who takes that wake sees what
+        // we did before too, or leaves the bit to the next one.
+        if self.word.fetch_or(WOKEN, CHANGE_WORD) & WOKEN == 0 {
+            self.wake_sleepers();
         }
     }
 
     /// Makes the sleepers look at the clock and at their P again.
     pub(crate) fn look_again(&self) {
-        self.word.fetch_add(LOOK, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            futex_wake_all(&self.word);
+        self.word.fetch_add(LOOK, CHANGE_WORD);
+        self.wake_sleepers();
+    }
+
+    fn wake_sleepers(&self) {
+        sc_fence(CHANGE_WORD, LOOK_SLEEPERS);
+        if self.sleepers.load(LOOK_SLEEPERS) > 0 {
+            self.word.wake_all();
         }
     }
-}
 
-/// Sleeps until the sched's clock reaches `until` (0: for ever), or the P is woken.
-/// `Ok(true)`: woken.
-pub(crate) fn notetsleep(p: &P, until: i64) -> Result<bool> {
-    let until = if until == 0 { MAX_WHEN } else { until };
-    let note = &p.note;
-    loop {
-        let word = note.word.load(Ordering::Acquire);
-        if p.is_dead() {
-            return Err(Error::Stale);
-        }
-        if word & WOKEN != 0 {
-            if note
-                .word
-                .compare_exchange(word, word & !WOKEN, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
-                acquire(note);
-                return Ok(true);
+    /// Sleeps until it is woken (true), until nothing is left of its time (false), or until the P
+    /// is dead.
+    pub(crate) fn sleep(&self, dead: impl Fn() -> bool, left: impl Fn() -> Left) -> Result<bool> {
+        loop {
+            // Acquire: who was asked to look again sees why.
+            let word = self.word.load(Ordering::Acquire);
+            if dead() {
+                return Err(Error::Stale);
             }
-            continue;
+            if word & WOKEN != 0 {
+                // Acquire: what all did whose wake this is. Another one may have come after the load.
+                let taken = self.word.compare_exchange(
+                    word,
+                    word & !WOKEN,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                );
+                if taken.is_ok() {
+                    acquire(self);
+                    return Ok(true);
+                }
+                continue;
+            }
+            let ns = match left() {
+                Left::Nothing => return Ok(false),
+                Left::Ns(ns) => Some(ns),
+                Left::Unknown => None,
+            };
+            self.sleepers.fetch_add(1, COUNT_SLEEPER);
+            sc_fence(COUNT_SLEEPER, COMPARE);
+            self.word.wait(word, ns);
+            // Relaxed: who sees him counted too long wakes in vain.
+            self.sleepers.fetch_sub(1, Ordering::Relaxed);
         }
-        let s = p.sched();
-        let left = until - s.now().min(until);
-        if left == 0 {
-            return Ok(false);
-        }
-        // A clock that the kernel cannot wait on: look at it from time to time.
-        let wait = match s.clock().kind() {
-            _ if until == MAX_WHEN => None,
-            Kind::Monotonic => Some(left),
-            Kind::Virtual => None,
-            Kind::Boottime | Kind::Wall => Some(left.min(1_000_000_000)),
-            Kind::Host => Some(left.min(20_000_000)),
-        };
-        note.sleepers.fetch_add(1, Ordering::SeqCst);
-        futex_wait(&note.word, word, wait);
-        note.sleepers.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-pub(super) fn futex_wait(word: &AtomicU32, seen: u32, ns: Option<i64>) {
-    let ts = ns.map(|ns| libc::timespec {
-        tv_sec: ns / 1_000_000_000,
-        tv_nsec: ns % 1_000_000_000,
-    });
-    let ts = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the caller's word and ts live through the call.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            seen,
-            ts,
-        );
-    }
-}
-
-pub(super) fn futex_wake_all(word: &AtomicU32) {
-    // SAFETY: waking on an address is harmless whoever waits there.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            i32::MAX,
-        );
     }
 }

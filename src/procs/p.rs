@@ -4,10 +4,12 @@
 //! keep one, always names a P; it may be dead. When a slot is used again: see slot.rs.
 
 use super::fd::PollFd;
-use super::note::Note;
+use super::note::{Left, Note};
 use super::sched::Sched;
 use super::slot::Slot;
-use crate::engine::{Procs, Timers};
+use crate::engine::{MAX_WHEN, Procs, Timers};
+use crate::error::Result;
+use crate::host::Kind;
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -97,5 +99,25 @@ impl P {
 
     pub(crate) fn hold(&self) {
         self.sched().hold(&self.timers);
+    }
+
+    /// Go's notetsleep: sleeps until the sched's clock reaches `until` (0: for ever), or the P is
+    /// woken. `Ok(true)`: woken.
+    pub(crate) fn notetsleep(&self, until: i64) -> Result<bool> {
+        let until = if until == 0 { MAX_WHEN } else { until };
+        let left = || {
+            let s = self.sched();
+            let left = until - s.now().min(until);
+            // A clock that the kernel cannot wait on: look at it from time to time.
+            match s.clock().kind() {
+                _ if left == 0 => Left::Nothing,
+                _ if until == MAX_WHEN => Left::Unknown,
+                Kind::Monotonic => Left::Ns(left),
+                Kind::Virtual => Left::Unknown,
+                Kind::Boottime | Kind::Wall => Left::Ns(left.min(1_000_000_000)),
+                Kind::Host => Left::Ns(left.min(20_000_000)),
+            }
+        };
+        self.note.sleep(|| self.is_dead(), left)
     }
 }

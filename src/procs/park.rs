@@ -1,43 +1,26 @@
 //! Blocking: of a green thread, by the host's park and ready, or of a thread, by a futex.
 //! The runtime's `gopark`, `goready`, and `notesleep` for those who have no g.
 
-use super::note::{futex_wait, futex_wake_all};
+use super::blocked::{Sleeper, Waited};
 use super::sched::Sched;
 use super::tls;
 use crate::engine::Procs;
 use crate::host::{Inside, acquire};
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Somebody who waits; lives on his stack. Whoever wakes him does not touch it after.
 pub(crate) struct Waiter {
-    /// Threads only: WOKEN, or DEADLOCKED and then perhaps still WOKEN.
-    word: AtomicU32,
+    /// Threads only.
+    pub(super) sleeper: Sleeper,
     /// The green thread; 0: a thread. Set before it can be found.
     context: Cell<usize>,
     /// A thread of the sched's bubble (see bubble.rs). Set before it can be found.
     member: Cell<bool>,
-    /// It is in the bubble's list of those that are blocked, linked by this. The bubble's lock.
-    pub(super) counted: Cell<bool>,
-    pub(super) next_blocked: Cell<*const Waiter>,
     /// For whoever keeps waiters in a queue, under his lock: the next one, and what is
     /// handed over with the wake.
     pub(crate) next: Cell<*const Waiter>,
     pub(crate) value: Cell<i64>,
-}
-
-const WOKEN: u32 = 1;
-const DEADLOCKED: u32 = 2;
-
-/// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// Woken; or `commit` said that there is no need to wait.
-    Woken,
-    /// All threads of the bubble wait, and no timer will ever wake one. The waiter may
-    /// still be in its queue.
-    Deadlock,
 }
 
 /// `commit` on its way through the host's park hook.
@@ -64,11 +47,9 @@ pub(crate) fn copied<T: Copy>(v: &T) -> T {
 impl Waiter {
     pub(crate) const fn new() -> Self {
         Waiter {
-            word: AtomicU32::new(0),
+            sleeper: Sleeper::new(),
             context: Cell::new(0),
             member: Cell::new(false),
-            counted: Cell::new(false),
-            next_blocked: Cell::new(std::ptr::null()),
             next: Cell::new(std::ptr::null()),
             value: Cell::new(0),
         }
@@ -112,40 +93,16 @@ impl Waiter {
             s.bubble.block(s, self);
         }
         let _blocking = s.host().blocking();
-        loop {
-            match self.word.load(Ordering::Acquire) {
-                0 => futex_wait(&self.word, 0, None),
-                WOKEN => {
-                    if self.member.get() {
-                        acquire(&raw const s.bubble);
-                    }
-                    return Waited::Woken;
-                }
-                _ => return Waited::Deadlock,
-            }
+        let waited = self.sleeper.wait();
+        if waited == Waited::Woken && self.member.get() {
+            acquire(&raw const s.bubble);
         }
+        waited
     }
 
     /// After Deadlock: waits for a wake that is on its way nevertheless.
     pub(crate) fn wait_woken(&self) {
-        while !self.is_woken() {
-            futex_wait(&self.word, DEADLOCKED, None);
-        }
-    }
-
-    pub(super) fn is_woken(&self) -> bool {
-        self.word.load(Ordering::Acquire) == WOKEN
-    }
-
-    /// The bubble's lock is held.
-    pub(super) fn set_deadlocked(&self) {
-        self.word.store(DEADLOCKED, Ordering::Release);
-        futex_wake_all(&self.word);
-    }
-
-    pub(super) fn set_woken(&self) {
-        // Release: what the waker did before is seen by who was woken.
-        self.word.store(WOKEN, Ordering::Release);
+        self.sleeper.wait_woken();
     }
 
     /// Is it a thread that waits? Those are lost in a fork child.
@@ -165,14 +122,10 @@ impl Waiter {
             s.host().ready(context);
             return;
         }
-        let word = std::ptr::from_ref(&waiter.word);
         if waiter.member.get() {
             s.bubble.unblock(waiter);
         } else {
-            waiter.set_woken();
+            waiter.sleeper.wake();
         }
-        // SAFETY: it may be gone by now; a wake on any address is harmless, and the kernel
-        // checks it.
-        futex_wake_all(unsafe { &*word });
     }
 }

@@ -128,9 +128,8 @@ mod holds {
 mod futex {
     #[cfg(all(feature = "holds", not(gt_model)))]
     use super::holds;
-    use super::kernel::{self, Queue};
     use super::rank;
-    use crate::sync::{AtomicU32, Ordering, os_yield};
+    use crate::sync::{Futex, Ordering, os_yield};
 
     const FREE: u32 = 0;
     const HELD: u32 = 1;
@@ -142,17 +141,15 @@ mod futex {
     const PATIENCE: u32 = if cfg!(gt_model) { 1 } else { 200 };
 
     pub(crate) struct RawLock {
-        word: AtomicU32,
+        word: Futex,
         rank: u8,
-        queue: Queue,
     }
 
     macro_rules! new {
         ($rank:expr) => {
             RawLock {
-                word: AtomicU32::new(FREE),
+                word: Futex::new(FREE),
                 rank: $rank,
-                queue: Queue::new(),
             }
         };
     }
@@ -231,7 +228,7 @@ mod futex {
             }
             // WAITED from here on, also when there was nobody else: to wake in vain is harmless.
             while self.word.swap(WAITED, Ordering::Acquire) != FREE {
-                kernel::wait(&self.word, WAITED, &self.queue);
+                self.word.wait(WAITED, None);
             }
         }
 
@@ -255,7 +252,7 @@ mod futex {
             // try_lock; on x86 it is the same instruction.
             let waited = self.word.swap(FREE, Ordering::SeqCst) == WAITED;
             if waited {
-                kernel::wake_one(&self.word, &self.queue);
+                self.word.wake_one();
             }
             waited
         }
@@ -349,78 +346,6 @@ impl SpinLock {
 /// In the models every lock is a checked one.
 #[cfg(gt_model)]
 pub(crate) use checked::RawLock as SpinLock;
-
-/// What the kernel does for a futex.
-#[cfg(not(gt_model))]
-mod kernel {
-    use crate::sync::AtomicU32;
-
-    /// The kernel's own.
-    pub(super) struct Queue;
-
-    impl Queue {
-        pub(super) const fn new() -> Self {
-            Queue
-        }
-    }
-
-    /// Waits if the word is `seen`.
-    pub(super) fn wait(word: &AtomicU32, seen: u32, _queue: &Queue) {
-        // SAFETY: the word lives as long as its lock; the kernel only compares it.
-        unsafe {
-            let no_timeout = std::ptr::null::<libc::timespec>();
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                seen,
-                no_timeout,
-            );
-        }
-    }
-
-    pub(super) fn wake_one(word: &AtomicU32, _queue: &Queue) {
-        // SAFETY: waking on an address is harmless whoever waits there.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                1,
-            );
-        }
-    }
-}
-
-#[cfg(gt_model)]
-mod kernel {
-    use crate::sync::{AtomicU32, Ordering};
-    #[cfg(gt_loom)]
-    use loom::sync::{Condvar, Mutex};
-    #[cfg(gt_shuttle)]
-    use shuttle::sync::{Condvar, Mutex};
-
-    /// Compares and waits in one step; a wake is a step of its own.
-    pub(super) struct Queue(Mutex<()>, Condvar);
-
-    impl Queue {
-        pub(super) fn new() -> Self {
-            Queue(Mutex::new(()), Condvar::new())
-        }
-    }
-
-    pub(super) fn wait(word: &AtomicU32, seen: u32, queue: &Queue) {
-        let guard = queue.0.lock().unwrap();
-        if word.load(Ordering::Relaxed) == seen {
-            drop(queue.1.wait(guard));
-        }
-    }
-
-    pub(super) fn wake_one(_word: &AtomicU32, queue: &Queue) {
-        drop(queue.0.lock());
-        queue.1.notify_one();
-    }
-}
 
 /// In the models the checker's own mutex stands for it, which has fewer steps. The one above
 /// has models of its own (src/model/mutex.rs).

@@ -4,8 +4,10 @@
 //! engine's code runs inside loom or shuttle, see `src/model/`; elsewhere `gt_model` only leaves
 //! out what a model cannot have.
 
+mod futex;
 mod lock;
 
+pub(crate) use futex::Futex;
 #[cfg(gt_loom)]
 pub(crate) use lock::FutexLock;
 pub(crate) use lock::{RawLock, SpinLock, rank};
