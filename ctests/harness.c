@@ -1,7 +1,9 @@
 /* The runner of ctests: each test in a forked process with a time limit, several at a time;
  * one line per test, the output of those that failed, and a closing count.
  *
- *     ctests [--list] [--jobs N] [--seed N] [--verbose] [pattern...]
+ *     ctests [--list] [--jobs N] [--seed N] [--limit S] [--verbose] [pattern...]
+ *
+ * --limit: no test gets more than so many seconds, whatever it asks for.
  *
  * A pattern with one of * ? [ is matched as the shell does; one that is the exact name of a
  * test selects that test only; any other selects the tests whose name contains it. */
@@ -25,6 +27,9 @@ static struct test *tests;
 static int test_count;
 static uint64_t seed;
 static unsigned slow = 1;
+static int64_t most_seconds = INT32_MAX;
+
+#define SKIPPED 77           /* exit status of a test that is not to be had here */
 
 /* ---- what tests use ---- */
 
@@ -49,6 +54,12 @@ void test_failed(const char *file, int line, const char *fmt, ...)
     if (write(STDERR_FILENO, buf, strlen(buf)) < 0)
         _exit(3);
     _exit(1);
+}
+
+void test_skip(const char *why)
+{
+    printf("not run: %s\n", why);
+    exit(SKIPPED);
 }
 
 void test_check_str(const char *file, int line, const char *expr, const char *got,
@@ -190,14 +201,15 @@ struct job {
 
 static struct job jobs[MAX_JOBS];
 static const char *program;
-static int verbose, passed, failed;
+static int verbose, passed, failed, n_skipped;
 
 static void start(struct job *j, struct test *t, const sigset_t *old_mask)
 {
     j->test = t;
     j->timed_out = 0;
     j->start = mono_now();
-    j->limit = j->start + (int64_t)t->seconds * (int64_t)slow * 1000000000;
+    j->limit = (int64_t)t->seconds * (int64_t)slow;
+    j->limit = j->start + (j->limit < most_seconds ? j->limit : most_seconds) * 1000000000;
     j->fd = memfd_create("ctest", MFD_CLOEXEC);
     fflush(NULL);
     j->pid = fork();
@@ -242,12 +254,13 @@ static void finish(struct job *j, int status)
 {
     double took = (double)(mono_now() - j->start) / 1e9;
     int ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    int skipped = WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED;
 
     kill(-j->pid, SIGKILL);   /* whatever the test left behind */
-    printf("%s %s (%.2f s)\n", ok ? "ok  " : "FAIL", j->test->name, took);
+    printf("%s %s (%.2f s)\n", ok ? "ok  " : skipped ? "skip" : "FAIL", j->test->name, took);
     if (!ok || verbose)
         print_output(j->fd);
-    if (!ok) {
+    if (!ok && !skipped) {
         if (j->timed_out)
             printf("    did not end within %lld s\n",
                    (long long)((j->limit - j->start) / 1000000000));
@@ -258,7 +271,10 @@ static void finish(struct job *j, int status)
         printf("    replay: %s --seed %llu %s\n", program, (unsigned long long)seed, j->test->name);
     }
     fflush(stdout);
-    if (ok)
+    j->test->skipped = skipped;
+    if (skipped)
+        n_skipped++;
+    else if (ok)
         passed++;
     else
         failed++;
@@ -362,8 +378,10 @@ int main(int argc, char **argv)
             n_jobs = (long)number(argv[++i]);
         else if (strcmp(argv[i], "--seed") == 0)
             seed = number(argv[++i]);
+        else if (strcmp(argv[i], "--limit") == 0)
+            most_seconds = (int64_t)number(argv[++i]);
         else if (argv[i][0] == '-') {
-            fprintf(stderr, "usage: %s [--list] [--jobs N] [--seed N] [--verbose] [pattern...]\n", program);
+            fprintf(stderr, "usage: %s [--list] [--jobs N] [--seed N] [--limit S] [--verbose] [pattern...]\n", program);
             return 2;
         } else
             patterns[n_patterns++] = argv[i];
@@ -414,8 +432,14 @@ int main(int argc, char **argv)
         if (busy)
             wait_some((int)n_jobs, &chld);
     }
+    printf("%d passed, %d failed", passed, failed);
+    if (n_skipped > 0)
+        printf(", %d not run here:", n_skipped);
+    for (int i = 0; i < n; i++)
+        if (all[i]->skipped)
+            printf(" %s", all[i]->name);
+    printf("\n");
     free(all);
     free(patterns);
-    printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;
 }

@@ -39,6 +39,7 @@ struct test {
     int seconds;
     void (*fn)(void);
     struct test *next;
+    int skipped;
 };
 
 void test_register(struct test *t);
@@ -47,7 +48,7 @@ void test_register(struct test *t);
     static void test_fn_##name_(void);                                                   \
     __attribute__((constructor)) static void test_register_##name_(void)                 \
     {                                                                                    \
-        static struct test t_ = {#name_, __FILE__, (seconds_), test_fn_##name_, NULL};   \
+        static struct test t_ = {#name_, __FILE__, (seconds_), test_fn_##name_, NULL, 0};   \
         test_register(&t_);                                                              \
     }                                                                                    \
     static void test_fn_##name_(void)
@@ -55,6 +56,10 @@ void test_register(struct test *t);
 /* Prints "file:line: message" and ends the process with status 1, from any thread. */
 void test_failed(const char *file, int line, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 3, 4)));
+
+/* Ends the process: what the test is about is not to be had here. It counts as neither passed nor
+ * failed, and the closing line names it. */
+void test_skip(const char *why) __attribute__((noreturn));
 
 void test_check_str(const char *file, int line, const char *expr, const char *got,
                     const char *want, int whole);

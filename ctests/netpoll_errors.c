@@ -99,6 +99,25 @@ TEST(netpoll_errors_arguments, 30)
     rt_stop_conserved();
 }
 
+/* Its handle is closed, its number is not. */
+TEST(netpoll_errors_closed, 30)
+{
+    gt_netpoll *pd;
+
+    rt_start(1);
+    CHECK_EQ(pipe2(fd, O_NONBLOCK), 0);
+    pd = gt_netpoll_open(fd[0]);
+    CHECK(pd != NULL);
+    CHECK_EQ(gt_netpoll_close(pd), 0);
+    CHECK_EQ(gt_netpoll_wait(pd, GT_READ), GT_ESTALE);
+    CHECK_EQ(gt_netpoll_wait(pd, GT_WRITE), GT_ESTALE);
+    CHECK_EQ(gt_netpoll_set_deadline(pd, GT_READ, 1), GT_ESTALE);
+    CHECK_EQ(gt_netpoll_close(pd), GT_ESTALE);
+    close(fd[0]);
+    close(fd[1]);
+    rt_stop_conserved();
+}
+
 TEST(netpoll_errors_second_waiter, 60)
 {
     struct waiter r = {0}, w = {0};

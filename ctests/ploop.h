@@ -29,7 +29,7 @@
     static void test_fn_##name_(void);                                                   \
     __attribute__((constructor)) static void test_register_##name_(void)                 \
     {                                                                                    \
-        static struct test t_ = {#name_, __FILE__, 0, test_fn_##name_, NULL};            \
+        static struct test t_ = {#name_, __FILE__, 0, test_fn_##name_, NULL, 0};          \
         t_.seconds = 90 + (int)(pl_run_ns() / PL_SEC);                                   \
         test_register(&t_);                                                              \
     }                                                                                    \

@@ -337,8 +337,7 @@ TEST(rt_sleeps_when_nothing_is_due, 60)
     gt_timer *t[1000];
     int64_t before, after;
 
-    if (!threads_are_ours())
-        return;
+    needs_own_threads();
     rt_start(4);
     for (int i = 0; i < 1000; i++) {
         t[i] = must(i % 3 == 0 ? gt_new_ticker(3600 * SEC) : gt_after_func(3600 * SEC + i, count_one, NULL, NULL));
@@ -360,8 +359,7 @@ TEST(rt_sleeps_when_nothing_is_armed, 60)
 {
     int64_t before;
 
-    if (!threads_are_ours())
-        return;
+    needs_own_threads();
     rt_start(4);
     CHECK_EQ(gt_timer_detach(must(gt_after_func(MS, count_one, NULL, NULL))), 0);
     wait_for_long(&runs, 1);
@@ -530,7 +528,8 @@ static void in_the_child(void *arg)
 
 TEST(rt_fork_child_goes_on, 120)
 {
-    for (int round = 0; round < 6 && threads_are_ours(); round++) {
+    needs_own_threads();
+    for (int round = 0; round < 6; round++) {
         struct family fam = {.rounds = round};
         char out[4096];
         int status;

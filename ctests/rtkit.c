@@ -191,6 +191,12 @@ int threads_are_ours(void)
 #endif
 }
 
+void needs_own_threads(void)
+{
+    if (!threads_are_ours())
+        test_skip("ThreadSanitizer has a thread of its own");
+}
+
 void settle_for_fork(void)
 {
 #if defined(__SANITIZE_ADDRESS__)

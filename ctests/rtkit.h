@@ -62,8 +62,10 @@ int waiter_blocked(struct waiter *w);
 int waiter_join(struct waiter *w);
 
 /* 0 under ThreadSanitizer, which has a thread of its own, and whose fork children may not start
- * threads. What depends on that returns at once then; the other builds run it. */
+ * threads. A test that depends on that altogether calls needs_own_threads first, and is not run
+ * then; the other builds run it. */
 int threads_are_ours(void);
+void needs_own_threads(void);
 
 /* Called before a fork whose child uses malloc: an allocator that does not take care of fork, as
  * that of AddressSanitizer, must be at rest. */

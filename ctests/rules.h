@@ -82,9 +82,9 @@ void errand_stop(struct errand *e);
 
 /* 0 where signals do not interrupt a thread at any instruction (ThreadSanitizer), and in the
  * checked build: there every call looks its handle up under a lock of the process, and a thread
- * that is stopped with that lock would stop the test too. The tests that need it return at once
- * then; the plain build runs them. */
-int freeze_works(void);
+ * that is stopped with that lock would stop the test too. The tests that need it call this first,
+ * and are not run then; the plain build runs them. */
+void needs_freeze(void);
 
 /* Stops th again and again (a signal handler that waits) until there(arg) says 1, and leaves
  * it stopped. *progress must be counted up by th now and then, so that it gets on between two

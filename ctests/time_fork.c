@@ -264,7 +264,8 @@ static void polled_in_child(void *arg)
 
 TEST(fork_netpoll, 60)
 {
-    for (int waiting = 0; waiting < 2 && threads_are_ours(); waiting++) {
+    needs_own_threads();
+    for (int waiting = 0; waiting < 2; waiting++) {
         struct polled n = {.pd = NULL};
         char ch;
         int r;
@@ -374,12 +375,12 @@ static void busy_in_child(void *arg)
 TEST(fork_while_busy, 240)
 {
     pthread_t th[4];
-    int rounds = 3;
 
+    needs_own_threads();
 #if defined(__SANITIZE_ADDRESS__)
-    rounds = 0;                                          /* its allocator may be held over the fork */
+    test_skip("AddressSanitizer's allocator may be held over the fork");
 #endif
-    for (int round = 0; round < rounds && threads_are_ours(); round++) {
+    for (int round = 0; round < 3; round++) {
         busy_stop = 0;
         rt_start(1 + (uint32_t)round);
         shared = must(gt_new_timer(MS));

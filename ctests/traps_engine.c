@@ -99,8 +99,7 @@ TEST(trap_insert_window, 60)
     gt_timer **fill = fill_p(p, s, 1000, T0 + SEC);
     struct p_holder h;
 
-    if (!freeze_works())
-        return;
+    needs_freeze();
     for (int add = 0; add <= 1; add++) {
         struct counter c = {0};
         gt_timer *t = new_timer(s, &c);
@@ -151,8 +150,7 @@ TEST(trap_insert_of_a_timer_freed_meanwhile, 60)
     struct armer a = {.s = s, .id = gt_timer_id(t), .when = T0 + 10};
     struct p_holder h;
 
-    if (!freeze_works())
-        return;
+    needs_freeze();
     hold_p(&h, p);
     armer_start(&a);                              /* the only P: it must wait for its lock */
     sleep_ms(50);

@@ -366,8 +366,7 @@ static void *free_loop(void *arg)
  * and the timer runs on a live P in the end. */
 TEST(trap_insert_into_a_p_that_died, 90)
 {
-    if (!freeze_works())
-        return;
+    needs_freeze();
     for (int round = 0; round < 10; round++) {
         gt_sched *s = virtual_sched();
         struct inserter a[4];

@@ -466,10 +466,8 @@ TEST(halt_at_each_instruction, 180)
 {
     struct row sum;
 
-    if (!stepping_works()) {
-        printf("not run: this machine does not step through the library\n");
-        return;
-    }
+    if (!stepping_works())
+        test_skip("this machine does not step through the library");
     sum = run_all(1);
     /* These are held for long; the others may have been missed: see the next test. */
     CHECK_GT(sum.held[S_TIMER], 0);
@@ -483,10 +481,8 @@ TEST(halt_with_each_lock, 120)
 {
     uint64_t rng = test_seed();
 
-    if (!stepping_works()) {
-        printf("not run: this machine does not step through the library\n");
-        return;
-    }
+    if (!stepping_works())
+        test_skip("this machine does not step through the library");
     start_workers(&rng);
     print_head();
     for (int i = 0; i < SECTIONS; i++) {

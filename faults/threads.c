@@ -127,7 +127,9 @@ TEST(threads_ten_thousand, 300)
     }
     CHECK_EQ(gt_p_free(extra), 0);
     close_sched(s);
-    printf("%d threads at once%s, %d Ps\n", made, made < THREADS ? " (no more could be had)" : "", most);
+    printf("%d threads at once, %d Ps\n", made, most);
+    if (made < THREADS)
+        test_skip("it passed, but ten thousand threads could not be had");
 }
 
 /* Threads one after the other: what a thread needed serves the next one. */
