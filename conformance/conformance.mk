@@ -47,7 +47,8 @@ $(CONFORMANCE)/runner: $(sort $(wildcard conformance/*.c conformance/*.h)) inclu
 	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude -Iconformance $(filter %.c,$^) -o $@ $(LINK_LIB)
 
 conformance: $(CONFORMANCE)/oracle $(CONFORMANCE)/runner ## compare N random scripts with the real Go (N=20000 SEED=0)
-	@$(CONFORMANCE_RUN) -n $(N) -seed $(SEED)
+	@mkdir -p $(B)/long
+	@$(CONFORMANCE_RUN) -n $(N) -seed $(SEED) `[ $(N) -lt 1000000 ] || echo -keep $(B)/long/conformance.txt`
 
 conformance-planted: $(CONFORMANCE)/oracle $(CONFORMANCE)/runner ## see that the comparison finds mistakes made on purpose
 	@$(CONFORMANCE_RUN) -planted -n 5000 -seed $(SEED)

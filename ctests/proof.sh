@@ -1,6 +1,7 @@
 #!/bin/sh
-# Puts the figures of the last .ci/run (its log is build/ci.log), and of the last soak test of ten
-# minutes or more (build/soak/long.json, by `make soak T=600`), into docs/proof.md.
+# Puts the figures of the last .ci/run (its log is build/ci.log), of the last soak test of ten
+# minutes or more (build/soak/long.json, by `make soak T=600`), and of the last long runs (build/long:
+# `make conformance N=1000000`, `make model-long`) into docs/proof.md.
 set -eu
 log=${1:-build/ci.log}
 long=${2:-build/soak/long.json}
@@ -10,7 +11,7 @@ trap 'rm -f "$out" "$out.md"' EXIT
 {
     echo '<!-- figures: begin -->'
     echo '```'
-    grep -E '^(== .*: status|== all passed|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|faults-planted: |fuzz: [0-9]|planted: [0-9]+ |tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
+    grep -E '^(== .*: status|== all passed|== [0-9]+ processors|[0-9]+ passed, [0-9]+ failed|ctests|golden traces|conformance|model: |mutants: [0-9]+ |spin: [0-9]+ models|soak: passed|armings  |pauses in|faults: [0-9]+|faults-planted: |fuzz: [0-9]|planted: [0-9]+ |tsan-embed: |helgrind: |drd: |sanitize-planted: )' "$log" |
         sed 's/^== \(.*\): status 0 after/\1:/'
     echo '```'
     echo
@@ -25,6 +26,14 @@ trap 'rm -f "$out" "$out.md"' EXIT
         echo
         echo '```'
         tr -d '{}"' <"$long" | sed 's/, /\n/g'
+        echo '```'
+    fi
+    if [ -d build/long ]; then
+        echo
+        echo 'Long runs, `make conformance N=1000000` and `make model-long`, each when it was last made:'
+        echo
+        echo '```'
+        cat build/long/*.txt
         echo '```'
     fi
     echo '<!-- figures: end -->'

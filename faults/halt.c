@@ -23,6 +23,7 @@ static const char *const section_names[SECTIONS] = {"timer", "P", "slab", "regis
 /* ---- the victim ---- */
 
 static atomic_int stopped, go;       /* futexes */
+static atomic_int over;              /* the victim's call has returned */
 static _Atomic int64_t steps, stops, next_stop;
 static int stride;                   /* stop at each so many instructions of the library */
 static atomic_int by_hook;
@@ -114,6 +115,7 @@ static void *victim_main(void *arg)
         trap_flag(0);
     is_victim = 0;
     atomic_store(&v->done, 1);
+    atomic_store(&over, 1);
     atomic_store(&stopped, 1);
     futex_wake(&stopped);
     return NULL;
@@ -313,6 +315,53 @@ static void at_stop_alone(const struct halt_op *op, struct row *row, uint64_t *r
         next_stop = INT64_MAX;
 }
 
+/* ---- a fork at each instruction of a change ---- */
+
+static atomic_int fork_held, at_gate;
+static int stops_left;
+
+/* Registered before the library's own handler, and so called after it: the fork is prepared, and
+ * the process is about to be copied. */
+static void gate(void)
+{
+    atomic_store(&at_gate, 1);
+    while (atomic_load(&fork_held) && !atomic_load(&over))
+        sched_yield();
+    atomic_store(&at_gate, 0);
+}
+
+__attribute__((constructor)) static void register_gate(void) { pthread_atfork(gate, NULL, NULL); }
+
+/* The victim is in the middle of a change of several words: a fork waits until they are all there. Or
+ * it is about to begin with one: then it waits for the fork, however many instructions it is given
+ * before the process is copied. */
+static void at_stop_fork(const struct halt_op *op, struct row *row, uint64_t *rng)
+{
+    int64_t limit = mono_now() + 60 * SEC * (int64_t)test_slow();
+    struct worker *k = &workers[0];
+
+    row->stops++;
+    if (idle(k)) {
+        atomic_store(&fork_held, 1);
+        stops_left = (int)rng_below(rng, 40);
+        send(k, &probe_whole);
+        row->probes++;
+    }
+    for (;;) {
+        if (atomic_load(&at_gate)) {
+            if (--stops_left >= 0)
+                return;                      /* one instruction more */
+            atomic_store(&fork_held, 0);
+        }
+        if (idle(k) || asleep(k->tid) == 1)
+            break;
+        if (mono_now() > limit)
+            test_failed(__FILE__, __LINE__, "%s neither ends nor sleeps, in %s", k->probe->name, op->name);
+        sched_yield();
+    }
+    row->held[S_TIMER] += !idle(k);
+}
+
 static void run_once(const struct halt_op *op, struct row *row, int step, int first, stop_func at, uint64_t *rng)
 {
     /* What a thread does the first time takes locks of its own. */
@@ -328,6 +377,7 @@ static void run_once(const struct halt_op *op, struct row *row, int step, int fi
     steps = 0;
     next_stop = (int64_t)first + 1;
     atomic_store(&stopped, 0);
+    atomic_store(&over, 0);
     atomic_store(&by_hook, !step);
     th = thread_start(victim_main, &v);
     for (;;) {
@@ -497,6 +547,27 @@ TEST(halt_with_each_lock, 120)
         if (row.held[i] == 0)
             test_failed(__FILE__, __LINE__, "nobody was stopped with the lock of: %s", section_names[i]);
     }
+    stop_workers();
+}
+
+TEST(halt_forks_find_whole_timers, 120)
+{
+    const struct halt_op *op = halt_ops;
+    uint64_t rng = test_seed();
+    struct row row = {0};
+
+    if (!stepping_works())
+        test_skip("this machine does not step through the library");
+    start_workers(&rng);
+    while (strcmp(op->name, "mod, all of it") != 0)
+        op++;
+    stride = 1;
+    for (int i = 0; i < rounds(4, 20); i++)
+        run_once(op, &row, 1, 0, at_stop_fork, &rng);
+    print_head();
+    print_row("forks", &row);
+    CHECK_GT(row.held[S_TIMER], 0);          /* some forks had to wait */
+    CHECK_GT(row.probes, 100);
     stop_workers();
 }
 

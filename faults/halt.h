@@ -47,7 +47,7 @@ extern atomic_int forks_under_way;
 extern atomic_int on_the_way;    /* a probe that is alone is still waiting for another lock than its own */
 extern const struct halt_op halt_ops[];
 extern const int n_halt_ops;
-extern const struct probe probes[];
+extern const struct probe probes[], probe_whole;
 extern const int n_probes;
 
 #define FAR (T0 + 3600 * SEC)
@@ -60,6 +60,10 @@ extern gt_netpoll *halt_pd;      /* once the runtime is on */
 void wait_for_itself(gt_p *p, gt_timer *t, struct counter *c);
 /* Arms a timer of the runtime for an earlier time than any before. */
 void arm_ever_earlier(void);
+
+/* In the middle of "mod, all of it", in a fork child: runs its timers, whose callbacks look whether
+ * they are called as one of the settings says, in all of it. */
+void check_whole(void);
 
 void world_start(int runtime);
 void world_end(void);

@@ -253,6 +253,72 @@ static void op_new_arg(void)
     w.c.drops = 0;               /* the first one that it had; it has it again */
 }
 
+/* Two timers with two settings each, which differ in everything: no callback ever sees something of
+ * both. The second one has a drop function: its argument stands elsewhere. */
+static struct setting {
+    int64_t when, period;
+    uintptr_t seq;
+    int runs;
+} settings[2][2] = {{{FAR + 100 * MS, 7 * MS, 11, 0}, {FAR + 200 * MS, 9 * MS, 22, 0}},
+                    {{FAR + 300 * MS, 11 * MS, 33, 0}, {FAR + 400 * MS, 13 * MS, 44, 0}}};
+
+static void runs_as(struct setting *is, int i, uintptr_t seq)
+{
+    CHECK(is == &settings[0][i] || is == &settings[1][i]);
+    CHECK_EQ(seq, is->seq);
+    is->runs++;
+}
+
+static void runs_as_first(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)delay;
+    runs_as(arg, 0, seq);
+}
+
+static void runs_as_second(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)delay;
+    runs_as(arg, 1, seq);
+}
+
+static void set_all(int t, int i)
+{
+    struct setting *to = &settings[t][i];
+
+    CHECK_EQ(gt_modtimer(w.due[t], to->when, to->period, i == 0 ? runs_as_first : runs_as_second, to, to->seq), 1);
+}
+
+static void no_drop(void *arg) { (void)arg; }
+
+static void setup_all(void)
+{
+    for (int t = 0; t < 2; t++) {
+        w.due[t] = timer(w.p, FAR, 0, &w.others, t == 0 ? NULL : no_drop);
+        set_all(t, 0);
+    }
+}
+
+static void op_all(void)
+{
+    for (int i = 1; i >= 0; i--) {
+        set_all(0, i);
+        set_all(1, i);
+    }
+}
+
+void check_whole(void)
+{
+    CHECK_EQ(gt_check_timers(w.p, FAR + SEC, NULL, NULL), 1);
+    for (int t = 0; t < 2; t++) {
+        const struct setting *is = &settings[t][settings[t][1].runs];
+        int64_t next = gt_timer_when(w.due[t]);
+
+        CHECK_EQ(settings[t][0].runs + settings[t][1].runs, 1);
+        CHECK_GT(next, FAR + SEC);
+        CHECK_EQ((next - is->when) % is->period, 0);
+    }
+}
+
 static void op_slack(void) { CHECK_EQ(gt_timer_set_slack(w.t, 4096), 0); }
 static void op_del(void) { yes_or_no(gt_deltimer(w.t)); }
 
@@ -482,6 +548,7 @@ const struct halt_op halt_ops[] = {
     {"reset, periodic", setup_armed, op_periodic, 1, 0, 0, S_TIMER},
     {"reset by id", setup_armed, op_by_id, 1, 0, 0, S_TIMER},
     {"mod, new argument", setup_armed, op_new_arg, 1, 0, 0, S_TIMER},
+    {"mod, all of it", setup_all, op_all, 1, 0, 0, S_TIMER},
     {"slack", setup_armed, op_slack, 1, 0, 0, S_TIMER},
     {"del", setup_armed, op_del, 1, 0, 0, S_TIMER},
     {"del, sweeps", NULL, op_del_many, 0, 0, 0, S_TIMER},

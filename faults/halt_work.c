@@ -155,14 +155,11 @@ static void work_steal(uint64_t *rng)
     CHECK_GE(gt_check_others(w.s, NULL, 0, NULL, NULL), 0);
 }
 
-/* A fork while somebody is stopped: it waits for the locks, and the child finds whole heaps. */
-static void work_fork(uint64_t *rng)
+static void fork_child(void (*child)(void))
 {
     pid_t pid;
     int status;
 
-    if (rng_below(rng, 20) != 0)
-        return;
     forks_under_way++;
     pid = fork();
     forks_under_way--;
@@ -170,11 +167,7 @@ static void work_fork(uint64_t *rng)
     if (pid == 0) {
         alarm(30 * test_slow());
         CHECK_EQ(gt_after_fork(), 0);
-        CHECK_EQ(gt_verify_timer_heap(w.p), 0);
-        CHECK_GE(gt_resettimer(w.u, 1, 0), 0);
-        gt_resettimer(w.t, 1, 0);                /* it may be shut down */
-        CHECK_GE(gt_check_others(w.s, NULL, 0, NULL, NULL), 0);
-        CHECK_GE(gt_timer_free(w.t), 0);
+        child();
         check_conserved(w.s);
         _exit(0);
     }
@@ -182,6 +175,28 @@ static void work_fork(uint64_t *rng)
         CHECK_EQ(errno, EINTR);
     if (status != 0)
         test_failed(__FILE__, __LINE__, "a fork child ended with wait status %#x", (unsigned)status);
+}
+
+static void finds_whole_heaps(void)
+{
+    CHECK_EQ(gt_verify_timer_heap(w.p), 0);
+    CHECK_GE(gt_resettimer(w.u, 1, 0), 0);
+    gt_resettimer(w.t, 1, 0);                /* it may be shut down */
+    CHECK_GE(gt_check_others(w.s, NULL, 0, NULL, NULL), 0);
+    CHECK_GE(gt_timer_free(w.t), 0);
+}
+
+/* A fork while somebody is stopped: it waits for the locks, and the child finds whole heaps. */
+static void work_fork(uint64_t *rng)
+{
+    if (rng_below(rng, 20) == 0)
+        fork_child(finds_whole_heaps);
+}
+
+static void work_fork_whole(uint64_t *rng)
+{
+    (void)rng;
+    fork_child(check_whole);
 }
 
 const struct probe probes[] = {
@@ -206,4 +221,5 @@ const struct probe probes[] = {
     {"steal", work_steal, SECTIONS, 0},
     {"fork", work_fork, SECTIONS, 0},
 };
+const struct probe probe_whole = {"fork, all of it", work_fork_whole, SECTIONS, 0};
 const int n_probes = sizeof probes / sizeof *probes;

@@ -11,7 +11,7 @@ model: ## run the models: loom, all interleavings in bounds; shuttle, some rando
 
 model-long: ## a million random schedules (SCHEDULES=N), and loom with one preemption more
 	$(need_cargo)
-	@$(models_run) long
+	@KEEP=$(B)/long/model.txt PREEMPTIONS="$(PREEMPTIONS)" $(models_run) long
 
 model-replay: ## replay a schedule with which a storm failed (SCHEDULE=file)
 	$(need_cargo)

@@ -22,6 +22,7 @@ var (
 	workers    = flag.Int("workers", 2, "scripts at the same time")
 	scriptFile = flag.String("script", "", "run the script in this file instead")
 	goldenFile = flag.String("golden", "", "choose scripts and write their traces by the real Go to this file")
+	keepFile   = flag.String("keep", "", "write the closing line to this file too")
 	planted    = flag.Bool("planted", false, "see that mistakes made on purpose are found")
 )
 
@@ -76,8 +77,14 @@ func compareAll(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	missing := ta.coverage.print(os.Stdout)
-	fmt.Printf("conformance: %d scripts, %d operations, %d differ, %.1f s\n", ta.done, ta.ops, ta.failures,
+	closing := fmt.Sprintf("conformance: %d scripts, %d operations, %d differ, %.1f s\n", ta.done, ta.ops, ta.failures,
 		time.Since(began).Seconds())
+	fmt.Print(closing)
+	if *keepFile != "" {
+		if err := os.WriteFile(*keepFile, []byte(closing), 0o666); err != nil {
+			t.Error(err)
+		}
+	}
 	if ta.failures > 0 {
 		t.Fail()
 	} else if len(missing) > 0 && ta.done >= enoughForAll {

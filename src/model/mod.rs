@@ -45,6 +45,7 @@ use world::Mini;
 mod loom_run {
     use super::Mini;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     /// Runs `f`, which has so many threads, in all interleavings with at most so many
     /// preemptions. `fenced`: sc_fence stands for something (src/sync/mod.rs).
@@ -63,7 +64,14 @@ mod loom_run {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(preemptions + more);
         builder.max_branches = 10_000;
-        builder.check(f);
+        let executions = Arc::new(AtomicU64::new(0));
+        let counted = executions.clone();
+        builder.check(move || {
+            counted.fetch_add(1, Relaxed);
+            f();
+        });
+        // models/run.sh adds them up.
+        println!("loom: {} executions", executions.load(Relaxed));
     }
 
     fn run<const N: usize>(
