@@ -2,8 +2,11 @@
  * own timer and their own P, free the sched. Stacks that are switched stand in fibers.c. */
 #include "faults.h"
 
-PLANT(forget, callbacks_throw_under_load);
-PLANT(swallow, callbacks_throw_in_a_line);
+PLANT_FORGET(callbacks_throw_under_load);
+PLANT_FORGET(callbacks_free_their_p_under_load);
+PLANT_FORGET(callbacks_free_their_p_and_throw_under_load);
+PLANT(swallow, callbacks_throw_in_a_line, "booms == N / 3 * 2 is false: 199, 200");
+PLANT(kept, callbacks_free_the_sched, "a->blocks == 0 is false");
 
 static _Atomic int64_t thrown, caught, freed;
 
@@ -70,13 +73,21 @@ struct thrower {
     int runs, drops;
 };
 
+static void throws(void *arg)
+{
+    (void)arg;
+    throw_boom();
+}
+
 static void throw_run(void *arg, uintptr_t seq, int64_t delay)
 {
     struct thrower *w = arg;
 
     (void)delay;
     w->runs++;
-    if (seq % 3 == 0)
+    if (planted("swallow") && seq == 3)
+        CHECK_EQ(catch_boom(throws, NULL), 1);   /* the mistake: this one comes to nobody */
+    else if (seq % 3 == 0)
         throw_boom();
     if (seq % 3 == 1) {
         CHECK_EQ(gt_timer_free(w->t), 0);
@@ -124,8 +135,6 @@ TEST(callbacks_throw_in_a_line, 60)
         do {
             a.result = 1;
             booms += catch_boom(one_pass, &a);
-            if (planted("swallow") && booms == 3)
-                booms--;                        /* the mistake: one exception is not counted */
             CHECK_EQ(gt_verify_timer_heap(a.p), 0);
             CHECK_LT(calls++, 2 * N);
         } while (a.result > 0);
@@ -256,7 +265,7 @@ TEST(callbacks_free_the_sched, 60)
         CHECK_EQ(w.runs, 1);                   /* nothing runs after the end */
         CHECK_EQ(w.drops, LEFT + 1);
         for (int i = 0; i < LEFT; i++)
-            if (w.left[i] != NULL)
+            if (w.left[i] != NULL && !(planted("kept") && i == 1))   /* the mistake: a handle is kept */
                 CHECK_EQ(gt_timer_free(w.left[i]), 0);
         if (w.own != NULL)
             CHECK_EQ(gt_timer_free(w.own), 0);

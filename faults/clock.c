@@ -5,8 +5,8 @@
 
 #include <time.h>
 
-PLANT(stuck, clock_jumps_by_hours);
-PLANT(forget, clock_jumps_by_hours);
+PLANT(stuck, clock_jumps_by_hours, "a sleep of 5 ms has not ended after 10 s");
+PLANT_FORGET(clock_jumps_by_hours);
 
 #define HOUR (3600 * SEC)
 

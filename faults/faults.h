@@ -7,21 +7,25 @@
 #include "support.h"
 #include "../soak/load.h"
 
-/* A mistake planted on purpose: with GT_PLANT=name_ in the environment, case_ must fail. */
+/* A mistake planted on purpose: with GT_PLANT=name_ in the environment, case_ must fail, and its
+ * report must have must_say_ in it, which only the check has that is meant for that mistake. */
 struct plant {
-    const char *name, *test;
+    const char *name, *test, *must_say;
     struct plant *next;
 };
 
 void plant_register(struct plant *p);
 
-#define PLANT(name_, case_)                                                              \
+#define PLANT(name_, case_, must_say_)                                                   \
     __attribute__((constructor)) static void plant_##case_##_##name_(void)               \
     {                                                                                    \
-        static struct plant p_ = {#name_, #case_, NULL};                                 \
+        static struct plant p_ = {#name_, #case_, (must_say_), NULL};                    \
         plant_register(&p_);                                                             \
     }                                                                                    \
     struct fault_eats_semicolon
+
+/* One firing of a load in a thousand is not booked (soak/load_mutate.c). */
+#define PLANT_FORGET(case_) PLANT(forget, case_, "st.fired == s.fired is false")
 
 /* GT_FAULTS_FULL=1 in the environment: many more rounds. Gives the number for this run. */
 int rounds(int few, int full);

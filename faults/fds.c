@@ -9,7 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-PLANT(no_limit, fds_p_fd);
+PLANT(no_limit, fds_p_fd, "gt_p_fd(p) == (-24) is false");
+PLANT(no_limit, fds_runtime_start, "gt_runtime_start(((void *)0)) == (-24) is false");
+PLANT(no_limit, fds_timer_fd, "gt_timer_fd(t) == (-24) is false");
+PLANT(no_limit, fds_netpoll, "gt_netpoll_open(fds[0]) == NULL is false");
+PLANT_FORGET(fds_under_load);
 
 static int taken[4096], n_taken;
 

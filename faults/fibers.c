@@ -5,7 +5,7 @@
 
 #include <ucontext.h>
 
-PLANT(forget, fibers_callbacks_move);
+PLANT(forget, fibers_callbacks_move, "get_stats(s).fired == booked is false");
 
 enum { FIBERS = 12, WORKERS = 4, STACK = 128 * 1024, TIMERS = 400 };
 

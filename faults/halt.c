@@ -11,8 +11,9 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-PLANT(no_stop, halt_at_each_hook);
-PLANT(no_stop, halt_with_each_lock);
+PLANT(no_stop, halt_at_each_hook, "sum.held[S_P] > 0 is false");
+PLANT(no_stop, halt_with_each_lock, "nobody was stopped with the lock of");
+PLANT(no_stop, halt_at_each_instruction, "nobody was stopped in: add");
 
 enum { WORKERS = 6 };
 
@@ -502,6 +503,8 @@ static struct row run_all(int step)
                 run_once(&halt_ops[i], &row, 0, 0, at_stop, &rng);
         }
         print_row(halt_ops[i].name, &row);
+        if (step && row.stops == 0)
+            test_failed(__FILE__, __LINE__, "nobody was stopped in: %s", halt_ops[i].name);
         sum.stops += row.stops;
         sum.probes += row.probes;
         for (int k = 0; k < SECTIONS; k++)

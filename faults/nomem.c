@@ -6,9 +6,12 @@
 
 #include <unistd.h>
 
-PLANT(refused_is_done, nomem_engine_each_request);
-PLANT(refused_is_done, nomem_time_each_request);
-PLANT(forget, nomem_under_load);
+PLANT(refused_is_done, nomem_engine_each_request, "CHECK((s) != NULL) is false");
+PLANT(refused_is_done, nomem_time_each_request, "CHECK((s) != NULL) is false");
+PLANT(refused_is_done, nomem_runtime_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
+PLANT(half_done, nomem_engine_pairs, "now.armed == before->armed is false");
+PLANT(half_done, nomem_time_pairs, "now.armed == before->armed is false");
+PLANT_FORGET(nomem_under_load);
 
 struct memory memory;
 struct before before;
@@ -76,6 +79,16 @@ void before_call(struct before *b)
         b->stats = get_stats(b->s);
 }
 
+/* The mistake: the refused call has armed something nevertheless. */
+static void arm_another(gt_sched *s)
+{
+    gt_timer *t = NULL;
+
+    for (int i = 0; i < 3 && t == NULL; i++)
+        t = gt_timer_new(s, count_run, NULL, NULL);
+    for (int i = 0; i < 3 && t != NULL && gt_addtimer(t, GT_MAX_WHEN, 0) != 0; i++) {}
+}
+
 int refused(struct before *b, int r, const char *what)
 {
     if (r != GT_ENOMEM)
@@ -87,6 +100,8 @@ int refused(struct before *b, int r, const char *what)
         return 0;
     if (b->s == NULL)
         return 1;
+    if (planted("half_done"))
+        arm_another(b->s);
     check_same_counters(b->s, &b->stats);
     for (int i = 0; i < b->n_ps; i++)
         if (b->ps[i] != NULL)

@@ -19,17 +19,18 @@ esac
 # The same sequences each time: each bug is found within some dozens of them.
 export GOTIMER_SEED=1 GOTIMER_CASES=2000
 
-# name | fuzz: the fuzzer must find it too | file | text that stands there once | what it becomes
+# name | fuzz: the fuzzer must find it too | what the model says to it | file | text that stands there
+# once | what it becomes
 planted='
-add_of_an_armed_timer|fuzz|src/engine/modtimer.rs|arm.add && l.when != 0|arm.add && l.when < 0
-rearmed_still_counts_as_dead||src/engine/modtimer.rs|if !done.pending {|if !done.pending && arm.period == 0 {
-armed_in_a_pass_runs_in_it||src/engine/adjust.rs|h.passes > 0 && l.stamp() != 0|h.passes > 1 && l.stamp() != 0
-preempt_stop_comes_late||src/engine/run.rs|            if stop {~|            if stop && ran > 1 {~
-late_tick_loses_its_phase|fuzz|src/engine/run.rs|let periods = 1 + delay / period;|let periods = if delay < period { 1 } else { delay / period };
-adopted_without_a_wake||src/procs/adopt.rs|if first != MAX_WHEN {|if first == 1 {
-handed_on_with_a_stopped_time||src/engine/movetimers.rs|if l.when == 0 {|if l.when == 0 && l.period != 0 {
-no_memory_but_waiting||src/engine/modtimer.rs|    if let Err(e) = room {~        l.unlock(State::Removed);|    if let Err(e) = room {~        l.unlock(State::Waiting);
-reset_keeps_the_old_value|fuzz|src/time/chan.rs|let replaced = i.end(s, Counter::Replaced);|let replaced = i.when != 0;
+add_of_an_armed_timer|fuzz|an arming that is refused: got |src/engine/modtimer.rs|arm.add && l.when != 0|arm.add && l.when < 0
+rearmed_still_counts_as_dead||stats: pending |src/engine/modtimer.rs|if !done.pending {|if !done.pending && arm.period == 0 {
+armed_in_a_pass_runs_in_it||was armed during the pass that runs it|src/engine/adjust.rs|h.passes > 0 && l.stamp() != 0|h.passes > 1 && l.stamp() != 0
+preempt_stop_comes_late||called though preempt_stop had ended the pass|src/engine/run.rs|            if stop {~|            if stop && ran > 1 {~
+late_tick_loses_its_phase|fuzz|gt_timer_when of |src/engine/run.rs|let periods = 1 + delay / period;|let periods = if delay < period { 1 } else { delay / period };
+adopted_without_a_wake||and the wake hook was not called|src/procs/adopt.rs|if first != MAX_WHEN {|if first == 1 {
+handed_on_with_a_stopped_time||: state 1, was 2|src/engine/movetimers.rs|if l.when == 0 {|if l.when == 0 && l.period != 0 {
+no_memory_but_waiting||: state 1, was 0|src/engine/modtimer.rs|    if let Err(e) = room {~        l.unlock(State::Removed);|    if let Err(e) = room {~        l.unlock(State::Waiting);
+reset_keeps_the_old_value|fuzz|stats: replaced |src/time/timer.rs|let replaced = i.end(s, Counter::Replaced);|let replaced = i.when != 0;
 '
 
 tree=$B/planted/tree
@@ -75,8 +76,16 @@ fails() {
     ! (cd "$tree" && RUST_BACKTRACE=0 MAKEFLAGS='' $CARGO test --quiet --test "$1" --target-dir "$target") >>"$2" 2>&1
 }
 
+# found_by LOG WHO: the line in which WHO says what is meant for this bug; the last one is shrunk.
+found_by() {
+    grep -aF "$says" "$1" | tail -n 1 | grep . || {
+        echo "planted: $name was found by $2, but not by: $says; see $1" >&2
+        exit 1
+    }
+}
+
 n=0 corpus=0 fuzzed=0
-while IFS='|' read -r name fuzz file old new; do
+while IFS='|' read -r name fuzz says file old new; do
     [ -n "$name" ] || continue
     plant "$file" "$old" "$new"
     log=$B/planted/$name
@@ -85,13 +94,12 @@ while IFS='|' read -r name fuzz file old new; do
             echo "planted: $name was not found by the property test, see $log.log" >&2
             exit 1
         fi
-        # The message is what follows the line of the operation, the last one shrunk.
-        why=$(grep -A1 '^operation ' "$log.log" | grep -v '^operation \|^--' | tail -n 1)
+        why=$(found_by "$log.log" "the property test")
         also=
-        if fails corpus "$log.corpus.log"; then
+        if fails corpus "$log.corpus.log" && grep -Fq "$says" "$log.corpus.log"; then
             corpus=$((corpus + 1)) also=', and by the corpus'
         fi
-        echo "planted: $name: found by the property test$also: ${why:-it ended the process}"
+        echo "planted: $name: found by the property test$also: $why"
     fi
     if [ "$what" != proptest ] && [ "$fuzz" = fuzz ]; then
         (cd "$tree" && $NIGHTLY fuzz build --fuzz-dir fuzz -s none --target-dir "$fuzz_target" calls) >"$log.fuzz.log" 2>&1 || {
@@ -108,8 +116,9 @@ while IFS='|' read -r name fuzz file old new; do
             echo "planted: the fuzzer itself went wrong, see $log.fuzz.log" >&2
             exit 1
         }
+        why=$(found_by "$log.fuzz.log" "the fuzzer")
         fuzzed=$((fuzzed + 1))
-        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(LC_ALL=C sed -n 's/^#\([0-9][0-9]*\)[^0-9].*/\1/p' "$log.fuzz.log" | tail -n 1) sequences"
+        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(LC_ALL=C sed -n 's/^#\([0-9][0-9]*\)[^0-9].*/\1/p' "$log.fuzz.log" | tail -n 1) sequences: $why"
     fi
     cp "$file" "$tree/$file"
     n=$((n + 1))

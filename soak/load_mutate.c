@@ -105,6 +105,14 @@ static void act(struct load *l, struct l_slot *sl, struct l_rec *r)
     let_go(sl);
 }
 
+/* The mistake: one firing in a thousand is not booked. */
+static int is_forgotten(void)
+{
+    static _Atomic int64_t firings;
+
+    return planted("forget") && l_add(firings, 1) % 1000 == 999;
+}
+
 void l_fire(void *arg, uintptr_t seq, int64_t delay)
 {
     struct l_rec *r = arg;
@@ -124,11 +132,9 @@ void l_fire(void *arg, uintptr_t seq, int64_t delay)
         test_failed(__FILE__, __LINE__, "%s: early by %lld ns", l->o.name, (long long)(when - now));
     if (l->o.clock != GT_CLOCK_VIRTUAL && now - delay > l->base)   /* not armed for the past */
         while (delay > worst && !atomic_compare_exchange_weak(&l->late_max, &worst, delay)) {}
-    if (planted("forget") && l_get(l->ops) % 1000 == 999)
-        l_add(l->ops, 1);             /* the mistake: this firing is not booked */
-    else if (periodic)
+    if (periodic)
         l_add(sl->ticks, 1);
-    else
+    else if (!is_forgotten())
         l_add(sl->fired, 1);
     if (l->o.callbacks_act && atomic_load(&l->gate.paused) != 2 && (now >> 6) % 8 == 0)
         act(l, sl, r);
