@@ -2,13 +2,16 @@
 """Small wrong changes of the engine that cargo-mutants makes up: each must make a test fail.
 
 `make mutants` has those that a person chose, most of which need two threads to be wrong. Called by
-make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to change; MUTANTS: only those with this in their names; CASES: sequences of the
-property test; JOBS: at a time; CARGO, CC and B (the build directory) are make's.
+make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to
+change; MUTANTS: only those with this in their names; KNOWN=no: not those that survivors.txt
+explains, which take longest; RESUME=1: goes on where the last run was ended; CASES: sequences of
+the property test; JOBS: at a time; CARGO, CC and B (the build directory) are make's.
 
 cargo-mutants only lists the changes; they are applied here, to a copy that is built without
 optimisation, part by part, and as no more than one library: a second instead of fifteen. The tests
-come in the order in which they are quick to fail: those in the sources, the property test with few
-sequences, with many, the C tests. All have fixed seeds.
+come in the order in which they are quick to fail, each built when it is needed: the property test
+with few sequences, those in the sources, the property test with many, the C tests. All have fixed
+seeds.
 
 A change that nothing notices must be in survivors.txt, with the reason; one that is new there, or
 of which there are more, fails this.
@@ -35,6 +38,7 @@ JOBS = int(os.environ.get("JOBS") or "2")
 CASES = os.environ.get("CASES") or "2000"
 OUT = os.path.join(B, "cargo-mutants")
 TOOL = os.path.join(B, "tools", "bin", "cargo-mutants")
+LOG = os.path.join(OUT, "log")
 SURVIVORS = os.path.join(HERE, "survivors.txt")
 FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
@@ -43,6 +47,8 @@ slab pool cache counters verify argbox"""
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
+UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short")
+UNIT_TESTS.update(run="scan_test::p scan_test::a_pass", modtimer="scan_test::short scan_test::published")
 UNIT_TESTS.update(pool="pool_test", cache="pool_test")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
@@ -87,6 +93,9 @@ class Mutant:
         if self.genre != "FnValue":
             # Lines move; what stands in them does not.
             self.name += ": `" + lines[m["span"]["start"]["line"] - 1].strip() + "`"
+
+    def in_log(self):
+        return f"{self.place}: {self.name.partition(': ')[2]}: "
 
     def changed(self):
         return self.text[: self.begin] + self.new + self.text[self.end :]
@@ -139,7 +148,6 @@ class Tree:
         toml = re.sub(r"(?m)^header = .*\n", "", toml)
         self.write("Cargo.toml", toml + PROFILE)
         self.write("build.rs", 'fn main() {\n    println!("cargo:rerun-if-changed=build.rs");\n}\n')
-        self.programs = {}
         # The C tests find the library by their own place.
         self.c = os.path.join(self.at, "c")
         shutil.rmtree(self.c, ignore_errors=True)
@@ -162,13 +170,12 @@ class Tree:
             return None
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
-    def build(self, unit):
-        what = ["--test", "engine"] + (["--lib"] if unit else [])
-        built = self.cargo("test", "--no-run", *what)
-        for m in built or []:
+    def build(self, *what):
+        """The program of these tests; None: it does not build."""
+        for m in self.cargo("test", "--no-run", *what) or []:
             if m.get("executable"):
-                self.programs[m["target"]["kind"][0] == "test"] = m["executable"]
-        return built is not None
+                return m["executable"]
+        return None
 
     def run(self, args, seconds, **env):
         """None if it passes; else why not."""
@@ -196,13 +203,12 @@ class Tree:
 
     def test(self, unit):
         """What notices the change that was made; None: nothing."""
-        if not self.build(unit):
-            return "does not build"
-        engine = self.programs[True]
-        stages = [("property test", [engine], 10, "50"), ("property test, long", [engine], 60, CASES)]
-        if unit:
-            stages.insert(0, ("unit test", [self.programs[False], unit], 30, ""))
-        for what, args, seconds, cases in stages:
+        engine = self.build("--test", "engine")
+        stages = [("property test", 10, "50"), ("unit test", 30, ""), ("property test, long", 60, CASES)]
+        for what, seconds, cases in stages if unit else stages[::2]:
+            args = [self.build("--lib"), *unit.split()] if what == "unit test" else [engine]
+            if not args[0]:
+                return "does not build"
             why = self.run(args, seconds, GOTIMER_CASES=cases)
             if why:
                 return "hangs" if why == "hangs" else what
@@ -254,6 +260,18 @@ def read_survivors():
         return collections.Counter(line.rstrip("\n") for line in f if line.strip() and line[0] not in " #")
 
 
+def last_results(todo):
+    """What the last run, which somebody ended, has found of these; nothing may have changed since."""
+    with open(LOG, encoding="utf-8") as f:
+        lines = [re.sub(r"^ *[0-9.]+ s  ", "", line.rstrip("\n")) for line in f]
+    found = []
+    for m in todo:
+        whys = [line[len(m.in_log()):] for line in lines if line.startswith(m.in_log())]
+        if whys:
+            found.append((m, None if whys[-1] == "NOTHING" else whys[-1]))
+    return found
+
+
 def keep_figures(files, results):
     """For `table`: of each file that was run whole, how many changes did what."""
     figures = {}
@@ -299,7 +317,18 @@ def main():
         fail("there is no such change")
     os.makedirs(OUT, exist_ok=True)
     begin = time.time()
-    trees = [Tree(n) for n in range(min(JOBS, len(todo)))]
+    known = read_survivors()
+    results = []
+    if os.environ.get("KNOWN") == "no":
+        names = collections.Counter(m.name for m in todo)
+        results += [(m, None) for m in todo if names[m.name] <= known[m.name] or m.name.partition(": `")[0] in known]
+    if os.environ.get("RESUME"):
+        results += last_results([m for m in todo if m not in (k for k, _ in results)])
+    if results:
+        done = [m for m, _ in results]
+        todo = [m for m in todo if m not in done]
+        print(f"cargo-mutants: {len(done)} changes are known or done", flush=True)
+    trees = [Tree(n) for n in range(max(1, min(JOBS, len(todo))))]
     why = trees[0].test(UNIT_TESTS.get(files[0]))
     if why:
         fail(f"without any change: {why}")
@@ -307,10 +336,10 @@ def main():
     for t in trees:
         t.c_tests = quick
     print(f"cargo-mutants: {len(todo)} changes; {len(quick)} C tests are quick", flush=True)
-    work, results, lock = queue.Queue(), [], threading.Lock()
+    work, lock = queue.Queue(), threading.Lock()
     for m in todo:
         work.put(m)
-    log = open(os.path.join(OUT, "log"), "w", encoding="utf-8")
+    log = open(LOG, "a" if os.environ.get("RESUME") else "w", encoding="utf-8")
 
     def worker(tree):
         while True:
@@ -324,8 +353,7 @@ def main():
             tree.write(m.file, m.text)
             with lock:
                 results.append((m, why))
-                print(f"{time.time() - start:5.1f} s  {m.place}: {m.name.partition(': ')[2]}: "
-                      f"{why or 'NOTHING'}", file=log, flush=True)
+                print(f"{time.time() - start:5.1f} s  {m.in_log()}{why or 'NOTHING'}", file=log, flush=True)
 
     threads = [threading.Thread(target=worker, args=(t,)) for t in trees]
     for t in threads:
@@ -334,7 +362,6 @@ def main():
         t.join()
     by = collections.Counter(re.sub("^C test .*", "C tests", why or "nothing") for _, why in results)
     missed = collections.Counter(m.name for m, why in results if why is None)
-    known = read_survivors()
     caught = sum(by.values()) - by["nothing"] - by["hangs"] - by["does not build"]
     if not os.environ.get("MUTANTS"):
         keep_figures(files, results)

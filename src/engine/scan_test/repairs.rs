@@ -39,13 +39,13 @@ fn clean_repairs_the_head() {
 
 /// Another thread has a timer locked, until somebody waits for it.
 #[derive(Default)]
-struct Other {
+pub(super) struct Other {
     holds: AtomicBool,
     go: AtomicBool,
 }
 
 impl Other {
-    fn hooks(&self) -> Hooks {
+    pub(super) fn hooks(&self) -> Hooks {
         Hooks {
             ctx: std::ptr::from_ref(self).cast_mut().cast(),
             acquirem: Some(is_wanted),
@@ -53,7 +53,8 @@ impl Other {
         }
     }
 
-    fn holds_while(&self, w: &World, i: usize, look: impl FnOnce()) {
+    pub(super) fn holds_while(&self, w: &World, i: usize, look: impl FnOnce()) {
+        self.holds.store(false, Ordering::SeqCst);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let t = w.t(i);
