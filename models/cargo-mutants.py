@@ -47,7 +47,7 @@ slab pool cache counters verify argbox"""
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
-UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short")
+UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short scan_test::repairs")
 UNIT_TESTS.update(run="scan_test::p scan_test::a_pass", modtimer="scan_test::short scan_test::published")
 UNIT_TESTS.update(pool="pool_test", cache="pool_test")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
@@ -93,9 +93,6 @@ class Mutant:
         if self.genre != "FnValue":
             # Lines move; what stands in them does not.
             self.name += ": `" + lines[m["span"]["start"]["line"] - 1].strip() + "`"
-
-    def in_log(self):
-        return f"{self.place}: {self.name.partition(': ')[2]}: "
 
     def changed(self):
         return self.text[: self.begin] + self.new + self.text[self.end :]
@@ -261,15 +258,19 @@ def read_survivors():
 
 
 def last_results(todo):
-    """What the last run, which somebody ended, has found of these; nothing may have changed since."""
+    """What the last run, which somebody ended, has found of these. Lines may have moved since."""
+    places = {}
     with open(LOG, encoding="utf-8") as f:
-        lines = [re.sub(r"^ *[0-9.]+ s  ", "", line.rstrip("\n")) for line in f]
-    found = []
+        for line in f:
+            place, name, why = re.match(r" *[0-9.]+ s  (\S+): (.*): ([^:]*)\n", line).groups()
+            places[place, name] = None if why == "NOTHING" else why
+    last = collections.defaultdict(list)
+    for (place, name), why in places.items():
+        last[place.partition(":")[0], name].append(why)
+    now = collections.defaultdict(list)
     for m in todo:
-        whys = [line[len(m.in_log()):] for line in lines if line.startswith(m.in_log())]
-        if whys:
-            found.append((m, None if whys[-1] == "NOTHING" else whys[-1]))
-    return found
+        now[m.file, m.name.partition(": ")[2]].append(m)
+    return [found for k, ms in now.items() if len(ms) == len(last[k]) for found in zip(ms, last[k])]
 
 
 def keep_figures(files, results):
@@ -353,7 +354,8 @@ def main():
             tree.write(m.file, m.text)
             with lock:
                 results.append((m, why))
-                print(f"{time.time() - start:5.1f} s  {m.in_log()}{why or 'NOTHING'}", file=log, flush=True)
+                print(f"{time.time() - start:5.1f} s  {m.place}: {m.name.partition(': ')[2]}: "
+                      f"{why or 'NOTHING'}", file=log, flush=True)
 
     threads = [threading.Thread(target=worker, args=(t,)) for t in trees]
     for t in threads:

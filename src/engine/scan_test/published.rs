@@ -1,9 +1,9 @@
 //! What timers.rs lets others read of a P: its wake time, the dead entries, the pass under way.
 
-use super::super::Arm;
 use super::super::sweep::CONST;
 use super::super::timer::MAX_WHEN;
 use super::super::timers::NONE;
+use super::super::{Arm, move_timers};
 use super::{Op, World, with_world};
 
 /// A quarter of the entries may be dead, and a few.
@@ -19,6 +19,23 @@ fn the_bound_of_dead_entries() {
         }
         assert!(p.owes_sweep() && p.owes_sweep_still());
         (0..=bound).for_each(|_| p.sub_deleted());
+    });
+}
+
+/// Who has two Ps locked takes neither lock again to sweep: that would be the wrong order. (Debug
+/// builds see it.) It is done when he has let both go.
+#[test]
+fn a_move_sweeps_when_it_has_no_lock() {
+    const N: usize = 600;
+    with_world(N, |w| {
+        let p = w.p();
+        p.fork_lock();
+        (0..N * 3 / 4).for_each(|i| w.del(i));
+        p.fork_unlock();
+        assert!(p.owes_sweep());
+        move_timers(w, &w.ps[1], p).unwrap();
+        assert!(!p.owes_sweep() && !w.ps[1].owes_sweep());
+        w.apply(&Op::Adopt);
     });
 }
 
