@@ -3,9 +3,10 @@
 
 `make mutants` has those that a person chose, most of which need two threads to be wrong. Called by
 make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to
-change; MUTANTS: only those with this in their names; KNOWN=no: not those that survivors.txt
-explains, which take longest; RESUME=1: goes on where the last run was ended; CASES: sequences of
-the property test; JOBS: at a time; CARGO, CC and B (the build directory) are make's.
+change, of the engine, or "src/time/chan"; MUTANTS: only those with this in their names; KNOWN=no:
+not those that survivors.txt explains, which take longest; RESUME=1: goes on where the last run was
+ended; C_TESTS=no: without the C tests; CASES: sequences of the property test; JOBS: at a time;
+CARGO, CC and B (the build directory) are make's.
 
 cargo-mutants only lists the changes; they are applied here, to a copy that is built without
 optimisation, part by part, and as no more than one library: a second instead of fifteen. The tests
@@ -98,14 +99,19 @@ class Mutant:
         return self.text[: self.begin] + self.new + self.text[self.end :]
 
 
+def path(name):
+    """Of a file by its name in FILES: one of the engine, or "src/time/chan"."""
+    return f"{name}.rs" if name.startswith("src/") else f"src/engine/{name}.rs"
+
+
 def mutants(files, part):
     args = [TOOL, "mutants", "--list", "--json"]
     for f in files:
-        args += ["--file", f"src/engine/{f}.rs"]
+        args += ["--file", path(f)]
     listed = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         fail("cannot list:\n" + listed.stderr)
-    order = [f"src/engine/{f}.rs" for f in files]
+    order = [path(f) for f in files]
     found = [Mutant(m) for m in json.loads(listed.stdout)]
     # Neither the checked build nor the tests' own code is what is tested here.
     found = [m for m in found if not re.search(r"(checked|tests)::", m.name)]
@@ -280,7 +286,7 @@ def keep_figures(files, results):
         with open(FIGURES, encoding="utf-8") as f:
             figures = json.load(f)
     for name in files:
-        mine = [why for m, why in results if m.file == f"src/engine/{name}.rs"]
+        mine = [why for m, why in results if m.file == path(name)]
         rest = [mine.count("hangs"), mine.count("does not build"), mine.count(None)]
         figures[name] = [len(mine), len(mine) - sum(rest), *rest]
         print("cargo-mutants: {}.rs: {} changes, {} fail a test, {} hang, {} do not build, nothing notices {}"

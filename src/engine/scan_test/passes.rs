@@ -1,11 +1,12 @@
 //! What a pass does and what it leaves alone: the locks that it does not take, the entries that it
 //! repairs in one hold, the runs that it counts.
 
-use super::super::run::{check_timers, runtimer};
-use super::super::timer::{MAX_WHEN, State};
-use super::super::{Counter, Procs};
+use super::super::run::{check_timers, end_lost_runs, runtimer, take_lost_runs};
+use super::super::timer::{FREED, MAX_WHEN, State};
+use super::super::{Arm, Counter, Procs, detach, modtimer};
 use super::repairs::Other;
 use super::{Op, World, with_hooks, with_world};
+use crate::error::Error;
 use crate::host::Hooks;
 use crate::sync::Ordering;
 use std::cell::{Cell, RefCell};
@@ -187,6 +188,141 @@ fn a_pass_is_bounded() {
         assert_eq!(w.calls.get(), 3);
         assert_eq!(check(w, 1200), (0, 3));
         assert_eq!(w.calls.get(), 6);
+    });
+}
+
+/// What it is that the next call of `acts` does.
+struct Act<'a>(Cell<Option<&'a dyn Fn()>>);
+
+unsafe extern "C-unwind" fn acts(arg: *mut c_void, _seq: usize, _delay: i64) {
+    // SAFETY: an Act, which outlives the timer's armings.
+    if let Some(f) = unsafe { &*arg.cast::<Act>() }.0.get() {
+        f();
+    }
+}
+
+/// Arms the timer to do that, at this time and then with this period.
+fn arm_act(w: &World, i: usize, act: &Act, when: i64, period: i64) {
+    let arm = Arm {
+        set: Some((acts, std::ptr::from_ref(act).cast_mut().cast(), 0)),
+        ..Arm::at(when, period)
+    };
+    modtimer(w, w.t(i), None, None, &arm).unwrap();
+}
+
+/// Also if the pass of a thief lets in meanwhile what is for the next one.
+#[test]
+fn a_pass_is_bounded_with_others_under_way() {
+    with_world(3, |w| {
+        let calls = Cell::new(0);
+        let again = || {
+            calls.set(calls.get() + 1);
+            assert!(calls.get() < 100, "for ever");
+            w.arm(calls.get() % 3, 1150, 0);
+            w.p().lock(w).begin_pass(1200);
+            w.p().lock(w).end_pass();
+        };
+        let act = Act(Cell::new(Some(&again)));
+        (0..3).for_each(|i| arm_act(w, i, &act, 1100, 0));
+        assert_eq!(check(w, 1200).1, 3);
+        assert_eq!(calls.get(), 3);
+        act.0.set(None);
+        check(w, 1200);
+        assert_eq!(w.p().num_timers(), 0);
+    });
+}
+
+/// A detached timer frees itself when the last of its runs has ended, not before: until then it
+/// can be armed by its id.
+#[test]
+fn a_detached_timer_lives_as_long_as_it_runs() {
+    with_world(2, |w| {
+        let t = w.t(0);
+        let id = Some(w.generation.get());
+        let by_id = |arm| modtimer(w, t, id, None, &arm);
+        let act = Act(Cell::new(None));
+        let twice = || {
+            act.0.set(None);
+            assert_eq!(by_id(Arm::at(1300, 0)), Ok(true));
+            assert_eq!(check(w, 1300).1, 2, "it, and the other one");
+            assert_eq!((t.state(), w.given.get()), (State::Removed, 0));
+            assert!(t.has_runs());
+            assert_eq!(by_id(Arm::at(1500, 0)), Ok(false));
+        };
+        act.0.set(Some(&twice));
+        arm_act(w, 0, &act, 1010, 10);
+        detach(w, t, None).unwrap();
+        w.arm(1, 1250, 0);
+        assert_eq!(check(w, 1010), (1500, 1));
+        assert_eq!((t.state(), w.given.get()), (State::Waiting, 0));
+        assert_eq!(check(w, 1500), (0, 1));
+        assert_eq!(w.given.get(), 1);
+        assert_eq!(by_id(Arm::at(1600, 0)), Err(Error::Stale));
+    });
+}
+
+/// In a fork child: of what this thread runs nothing is lost.
+#[test]
+fn a_fork_in_a_callback_loses_none_of_its_passes() {
+    with_world(2, |w| {
+        let (p, act) = (w.p(), Act(Cell::new(None)));
+        let look = || {
+            let mut h = p.lock(w);
+            assert!(take_lost_runs(&mut h, |_| true).is_null());
+            assert_eq!(h.passes, 2);
+            drop(h);
+            assert_eq!(p.stamp_for(1100), p.pass_seq());
+        };
+        let nested = || {
+            act.0.set(Some(&look));
+            assert_eq!(check(w, 1100).1, 1);
+            let h = p.lock(w);
+            assert_eq!((h.passes, h.runs.is_null()), (1, false));
+        };
+        act.0.set(Some(&nested));
+        arm_act(w, 0, &act, 1010, 0);
+        arm_act(w, 1, &act, 1020, 0);
+        assert_eq!(check(w, 1010), (0, 1));
+        let h = p.lock(w);
+        assert_eq!((h.passes, h.runs.is_null()), (0, true));
+        drop(h);
+        assert_eq!(p.stamp_for(1), 0);
+    });
+}
+
+/// Of what other threads ran, all is.
+#[test]
+fn a_fork_child_ends_the_runs_of_lost_threads() {
+    with_world(2, |w| {
+        let (p, act) = (w.p(), Act(Cell::new(None)));
+        let look = || {
+            let mut h = p.lock(w);
+            let lost = take_lost_runs(&mut h, |_| false);
+            assert_eq!((h.passes, h.runs.is_null()), (0, true));
+            drop(h);
+            assert_eq!(p.stamp_for(1), 0, "no pass is under way");
+            for i in 0..2 {
+                assert!(w.t(i).has_runs());
+            }
+            end_lost_runs(w, lost);
+            assert!(!w.t(0).has_runs());
+            // Only the one that was detached is free now.
+            assert_eq!(w.t(0).flags() & FREED, 0);
+            assert_eq!((w.t(1).flags() & FREED, w.given.get()), (FREED, 1));
+            // The thread is not lost after all, and what it runs will end.
+            for i in 0..2 {
+                w.t(i).refs.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let nested = || {
+            act.0.set(Some(&look));
+            assert_eq!(check(w, 1100).1, 1);
+        };
+        act.0.set(Some(&nested));
+        arm_act(w, 0, &act, 1010, 0);
+        arm_act(w, 1, &act, 1020, 0);
+        detach(w, w.t(1), None).unwrap();
+        assert_eq!(check(w, 1010), (0, 1));
     });
 }
 
