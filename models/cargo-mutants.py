@@ -2,13 +2,17 @@
 """Small wrong changes of the engine that cargo-mutants makes up: each must make a test fail.
 
 `make mutants` has those that a person chose, most of which need two threads to be wrong. Called by
-make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to change; MUTANTS: only those with this in their names; CASES: sequences of the
-property test; JOBS: at a time; CARGO, CC and B (the build directory) are make's.
+make; `table` writes the table of docs/proof.md from the files that were run whole. FILES: what to
+change, of the engine, or "src/time/chan"; MUTANTS: only those with this in their names; KNOWN=no:
+not those that survivors.txt explains, which take longest; RESUME=1: goes on where the last run was
+ended; C_TESTS=no: without the C tests; CASES: sequences of the property test; JOBS: at a time;
+CARGO, CC and B (the build directory) are make's.
 
 cargo-mutants only lists the changes; they are applied here, to a copy that is built without
 optimisation, part by part, and as no more than one library: a second instead of fifteen. The tests
-come in the order in which they are quick to fail: those in the sources, the property test with few
-sequences, with many, the C tests. All have fixed seeds.
+come in the order in which they are quick to fail, each built when it is needed: the property test
+with few sequences, those in the sources, the property test with many, the C tests. All have fixed
+seeds.
 
 A change that nothing notices must be in survivors.txt, with the reason; one that is new there, or
 of which there are more, fails this.
@@ -35,6 +39,7 @@ JOBS = int(os.environ.get("JOBS") or "2")
 CASES = os.environ.get("CASES") or "2000"
 OUT = os.path.join(B, "cargo-mutants")
 TOOL = os.path.join(B, "tools", "bin", "cargo-mutants")
+LOG = os.path.join(OUT, "log")
 SURVIVORS = os.path.join(HERE, "survivors.txt")
 FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
@@ -43,6 +48,8 @@ slab pool cache counters verify argbox"""
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
+UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short scan_test::repairs")
+UNIT_TESTS.update(run="scan_test::p scan_test::a_pass", modtimer="scan_test::short scan_test::published")
 UNIT_TESTS.update(pool="pool_test", cache="pool_test")
 UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
@@ -92,14 +99,19 @@ class Mutant:
         return self.text[: self.begin] + self.new + self.text[self.end :]
 
 
+def path(name):
+    """Of a file by its name in FILES: one of the engine, or "src/time/chan"."""
+    return f"{name}.rs" if name.startswith("src/") else f"src/engine/{name}.rs"
+
+
 def mutants(files, part):
     args = [TOOL, "mutants", "--list", "--json"]
     for f in files:
-        args += ["--file", f"src/engine/{f}.rs"]
+        args += ["--file", path(f)]
     listed = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         fail("cannot list:\n" + listed.stderr)
-    order = [f"src/engine/{f}.rs" for f in files]
+    order = [path(f) for f in files]
     found = [Mutant(m) for m in json.loads(listed.stdout)]
     # Neither the checked build nor the tests' own code is what is tested here.
     found = [m for m in found if not re.search(r"(checked|tests)::", m.name)]
@@ -139,7 +151,6 @@ class Tree:
         toml = re.sub(r"(?m)^header = .*\n", "", toml)
         self.write("Cargo.toml", toml + PROFILE)
         self.write("build.rs", 'fn main() {\n    println!("cargo:rerun-if-changed=build.rs");\n}\n')
-        self.programs = {}
         # The C tests find the library by their own place.
         self.c = os.path.join(self.at, "c")
         shutil.rmtree(self.c, ignore_errors=True)
@@ -162,13 +173,12 @@ class Tree:
             return None
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
-    def build(self, unit):
-        what = ["--test", "engine"] + (["--lib"] if unit else [])
-        built = self.cargo("test", "--no-run", *what)
-        for m in built or []:
+    def build(self, *what):
+        """The program of these tests; None: it does not build."""
+        for m in self.cargo("test", "--no-run", *what) or []:
             if m.get("executable"):
-                self.programs[m["target"]["kind"][0] == "test"] = m["executable"]
-        return built is not None
+                return m["executable"]
+        return None
 
     def run(self, args, seconds, **env):
         """None if it passes; else why not."""
@@ -196,13 +206,12 @@ class Tree:
 
     def test(self, unit):
         """What notices the change that was made; None: nothing."""
-        if not self.build(unit):
-            return "does not build"
-        engine = self.programs[True]
-        stages = [("property test", [engine], 10, "50"), ("property test, long", [engine], 60, CASES)]
-        if unit:
-            stages.insert(0, ("unit test", [self.programs[False], unit], 30, ""))
-        for what, args, seconds, cases in stages:
+        engine = self.build("--test", "engine")
+        stages = [("property test", 10, "50"), ("unit test", 30, ""), ("property test, long", 60, CASES)]
+        for what, seconds, cases in stages if unit else stages[::2]:
+            args = [self.build("--lib"), *unit.split()] if what == "unit test" else [engine]
+            if not args[0]:
+                return "does not build"
             why = self.run(args, seconds, GOTIMER_CASES=cases)
             if why:
                 return "hangs" if why == "hangs" else what
@@ -254,6 +263,22 @@ def read_survivors():
         return collections.Counter(line.rstrip("\n") for line in f if line.strip() and line[0] not in " #")
 
 
+def last_results(todo):
+    """What the last run, which somebody ended, has found of these. Lines may have moved since."""
+    places = {}
+    with open(LOG, encoding="utf-8") as f:
+        for line in f:
+            place, name, why = re.match(r" *[0-9.]+ s  (\S+): (.*): ([^:]*)\n", line).groups()
+            places[place, name] = None if why == "NOTHING" else why
+    last = collections.defaultdict(list)
+    for (place, name), why in places.items():
+        last[place.partition(":")[0], name].append(why)
+    now = collections.defaultdict(list)
+    for m in todo:
+        now[m.file, m.name.partition(": ")[2]].append(m)
+    return [found for k, ms in now.items() if len(ms) == len(last[k]) for found in zip(ms, last[k])]
+
+
 def keep_figures(files, results):
     """For `table`: of each file that was run whole, how many changes did what."""
     figures = {}
@@ -261,7 +286,7 @@ def keep_figures(files, results):
         with open(FIGURES, encoding="utf-8") as f:
             figures = json.load(f)
     for name in files:
-        mine = [why for m, why in results if m.file == f"src/engine/{name}.rs"]
+        mine = [why for m, why in results if m.file == path(name)]
         rest = [mine.count("hangs"), mine.count("does not build"), mine.count(None)]
         figures[name] = [len(mine), len(mine) - sum(rest), *rest]
         print("cargo-mutants: {}.rs: {} changes, {} fail a test, {} hang, {} do not build, nothing notices {}"
@@ -299,7 +324,18 @@ def main():
         fail("there is no such change")
     os.makedirs(OUT, exist_ok=True)
     begin = time.time()
-    trees = [Tree(n) for n in range(min(JOBS, len(todo)))]
+    known = read_survivors()
+    results = []
+    if os.environ.get("KNOWN") == "no":
+        names = collections.Counter(m.name for m in todo)
+        results += [(m, None) for m in todo if names[m.name] <= known[m.name] or m.name.partition(": `")[0] in known]
+    if os.environ.get("RESUME"):
+        results += last_results([m for m in todo if m not in (k for k, _ in results)])
+    if results:
+        done = [m for m, _ in results]
+        todo = [m for m in todo if m not in done]
+        print(f"cargo-mutants: {len(done)} changes are known or done", flush=True)
+    trees = [Tree(n) for n in range(max(1, min(JOBS, len(todo))))]
     why = trees[0].test(UNIT_TESTS.get(files[0]))
     if why:
         fail(f"without any change: {why}")
@@ -307,10 +343,10 @@ def main():
     for t in trees:
         t.c_tests = quick
     print(f"cargo-mutants: {len(todo)} changes; {len(quick)} C tests are quick", flush=True)
-    work, results, lock = queue.Queue(), [], threading.Lock()
+    work, lock = queue.Queue(), threading.Lock()
     for m in todo:
         work.put(m)
-    log = open(os.path.join(OUT, "log"), "w", encoding="utf-8")
+    log = open(LOG, "a" if os.environ.get("RESUME") else "w", encoding="utf-8")
 
     def worker(tree):
         while True:
@@ -334,7 +370,6 @@ def main():
         t.join()
     by = collections.Counter(re.sub("^C test .*", "C tests", why or "nothing") for _, why in results)
     missed = collections.Counter(m.name for m, why in results if why is None)
-    known = read_survivors()
     caught = sum(by.values()) - by["nothing"] - by["hangs"] - by["does not build"]
     if not os.environ.get("MUTANTS"):
         keep_figures(files, results)

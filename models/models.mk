@@ -28,10 +28,10 @@ orderings: ## write the tables of docs/orderings.md
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py table
 
-cargo-mutants: $(B)/ctests ## changes of the engine that a program makes up (FILES="heap run", MUTANTS=part of a name, JOBS=2; an hour)
+cargo-mutants: $(B)/ctests ## changes of the engine that a program makes up (FILES="heap run", MUTANTS=part of a name, KNOWN=no, RESUME=1, JOBS=2; an hour)
 	$(need_cargo)
 	$(need_python_mutants)
-	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" MUTANTS="$(MUTANTS)" JOBS="$(JOBS)" CASES="$(CASES)" \
+	@CARGO="$(CARGO)" B="$(B)" FILES="$(FILES)" MUTANTS="$(MUTANTS)" KNOWN="$(KNOWN)" RESUME="$(RESUME)" JOBS="$(JOBS)" CASES="$(CASES)" \
 		MAKEFLAGS= $(PYTHON3) models/cargo-mutants.py
 
 cargo-mutants-table: ## write the table of docs/proof.md from the last cargo-mutants of whole files

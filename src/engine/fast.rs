@@ -130,7 +130,7 @@ pub(crate) fn insert<S: Procs>(t: TimerRef, arm: &Arm) -> Option<Replaced> {
         if i == 0 {
             drop(h);
         } else {
-            h.unlock_inserted(arm.when, first);
+            h.unlock_replaced(arm.when, first);
             std::mem::forget(h);
         }
         if arm.when < first {

@@ -88,7 +88,7 @@ unsafe fn call_watched(call: Call, t: TimerRef) {
 }
 
 /// A pass over a P. Its drop ends the pass, whether the pass ran to its end or a
-/// callback left by an exception.
+/// callback left by an exception. Who makes it holds the P.
 struct Pass<'a, S: Procs> {
     s: &'a S,
     tm: &'a Timers,
@@ -98,7 +98,6 @@ struct Pass<'a, S: Procs> {
     running: bool,
     /// Who runs the pass. Asked for with no lock held: it is a hook.
     context: usize,
-    _hold: Hold<'a, S>,
 }
 
 /// Where a Run lies while the P's list points at it. Apart from the Pass, whose owner has
@@ -117,7 +116,6 @@ impl RunSlot {
 
 impl<'a, S: Procs> Pass<'a, S> {
     fn begin(s: &'a S, tm: &'a Timers, now: i64, slot: &'a RunSlot) -> Self {
-        let hold = Hold::new(s, tm);
         let context = s.host().current_context();
         let mut h = tm.lock(s);
         // First: what was stamped in the last pass is not for a later one than this.
@@ -135,7 +133,6 @@ impl<'a, S: Procs> Pass<'a, S> {
             slot,
             running: false,
             context,
-            _hold: hold,
         }
     }
 

@@ -4,6 +4,8 @@
 //! where the scan will come, or somebody has noted its time.
 
 mod frees;
+mod passes;
+mod published;
 mod repairs;
 mod short;
 mod verified;
@@ -96,6 +98,12 @@ struct World {
     given_here: Cell<usize>,
     /// The time that the last wake was for.
     woken: Cell<i64>,
+    /// The Ps that have timers.
+    mask: Cell<u32>,
+    /// Passes that hold a P now, and the most at once.
+    held: Cell<usize>,
+    most_held: Cell<usize>,
+    passes_done: Cell<usize>,
 }
 
 // SAFETY: one thread only uses it.
@@ -122,10 +130,21 @@ impl Procs for World {
     fn wake(&self, _p: &Timers, when: i64) {
         self.woken.set(when);
     }
-    fn set_mask(&self, _p: u32, _on: bool) {}
-    fn hold(&self, _p: &Timers) {}
-    fn unhold(&self, _p: &Timers) {}
-    fn pass_done(&self, _p: &Timers) {}
+    fn set_mask(&self, p: u32, on: bool) {
+        self.mask
+            .set(self.mask.get() & !(1 << p) | (on as u32) << p);
+    }
+    fn hold(&self, _p: &Timers) {
+        self.held.set(self.held.get() + 1);
+        self.most_held
+            .set(self.most_held.get().max(self.held.get()));
+    }
+    fn unhold(&self, _p: &Timers) {
+        self.held.set(self.held.get() - 1);
+    }
+    fn pass_done(&self, _p: &Timers) {
+        self.passes_done.set(self.passes_done.get() + 1);
+    }
     fn block(&self) -> &Block {
         &self.block
     }
@@ -178,6 +197,10 @@ impl World {
             given: Cell::new(0),
             given_here: Cell::new(0),
             woken: Cell::new(0),
+            mask: Cell::new(0),
+            held: Cell::new(0),
+            most_held: Cell::new(0),
+            passes_done: Cell::new(0),
         };
         for tm in &w.ps {
             tm.lock(&w).dead = false;

@@ -2,7 +2,9 @@
 //! what a lock that a fork has cut off leaves.
 
 use super::slab::Slab;
-use super::timer::{CHAN, DETACHED, Func, HAS_DROP, SHUTDOWN, State, TimerRef, WATCHED};
+use super::timer::{
+    CHAN, DETACHED, FREED, Func, HAS_DROP, RETIRED, SHUTDOWN, State, TimerRef, WATCHED,
+};
 use super::timers::Timers;
 use crate::host::{Hooks, Host};
 use crate::sync::rank;
@@ -115,5 +117,67 @@ fn a_lost_lock_is_released() {
             assert_eq!((l.state, l.flags()), (entry, was & !STATES));
             l.unlock(state);
         }
+    });
+}
+
+/// Who has a freed timer locked, by a stale id, puts it back as it was; but if it has got a new owner
+/// meanwhile, he touches nothing.
+#[test]
+fn a_freed_timer_may_get_a_new_owner_while_it_is_locked() {
+    for_each(|t, host, state| {
+        let mut l = t.lock(host);
+        l.set(FREED);
+        l.unlock(state);
+        let was = t.flags();
+        let l = t.lock(host);
+        check_locked(t, was);
+        l.put_back();
+        assert_eq!(t.flags(), was);
+        let l = t.lock(host);
+        t.init(t.home(), nothing, std::ptr::null_mut(), CHAN);
+        l.put_back();
+        assert_eq!(t.flags(), CHAN);
+    });
+}
+
+#[test]
+fn a_retired_timer_is_known_by_its_slack() {
+    for_each(|t, host, _| {
+        let mut l = t.lock(host);
+        assert!(!l.is_retired());
+        l.set(RETIRED);
+        assert!(l.is_retired());
+        l.clear(RETIRED);
+        l.set_slack(1);
+        assert!(!l.is_retired());
+        l.put_back();
+    });
+}
+
+/// The key is the next multiple of the slack, which is a power of two.
+#[test]
+fn a_slack_rounds_up() {
+    for_each(|t, host, _| {
+        let mut l = t.lock(host);
+        for (slack, when, due) in [
+            (0, 1001, 1001),
+            (1, 1001, 1001),
+            (2, 1001, 1002),
+            (64, 1001, 1024),
+            (64, 1024, 1024),
+            (127, 1025, 1088),
+            (1 << 40, 5, 1 << 40),
+            (i64::MAX, 5, 1 << 62),
+            (i64::MAX, (1 << 62) + 1, (1 << 62) + 1), // no later multiple
+            (64, i64::MAX, i64::MAX),
+            (64, 0, 0),
+        ] {
+            let (flags, stamp) = (l.flags() & 0x1ff, l.stamp());
+            l.set_slack(slack);
+            l.when = when;
+            assert_eq!(l.due(), due, "{slack} {when}");
+            assert_eq!((l.flags() & 0x1ff, l.stamp()), (flags, stamp));
+        }
+        l.put_back();
     });
 }

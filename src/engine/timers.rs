@@ -234,6 +234,12 @@ impl Timers {
         self.scans.unlock();
     }
 
+    /// So many wait for the end of another's scan.
+    #[cfg(test)]
+    pub(crate) fn scanners(&self) -> u32 {
+        self.scanners.load(Ordering::Relaxed)
+    }
+
     #[inline(always)]
     pub(crate) fn num_timers(&self) -> u32 {
         self.published.num_timers.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
 //! What cleantimers, the scan and the sweep do to an entry, one by one: much of it comes to the
 //! same later if it is not done now.
 
-use super::super::adjust::{MOVES, scan_step};
+use super::super::adjust::{MOVES, adjusttimers, scan_step};
 use super::super::sweep::{STEP, clean_tail, rounds, sweep, trim};
 use super::super::timer::{State, TimerRef};
 use super::super::{Arm, Counter, cleantimers, deltimer, modtimer};
@@ -39,13 +39,13 @@ fn clean_repairs_the_head() {
 
 /// Another thread has a timer locked, until somebody waits for it.
 #[derive(Default)]
-struct Other {
+pub(super) struct Other {
     holds: AtomicBool,
     go: AtomicBool,
 }
 
 impl Other {
-    fn hooks(&self) -> Hooks {
+    pub(super) fn hooks(&self) -> Hooks {
         Hooks {
             ctx: std::ptr::from_ref(self).cast_mut().cast(),
             acquirem: Some(is_wanted),
@@ -53,7 +53,8 @@ impl Other {
         }
     }
 
-    fn holds_while(&self, w: &World, i: usize, look: impl FnOnce()) {
+    pub(super) fn holds_while(&self, w: &World, i: usize, look: impl FnOnce()) {
+        self.holds.store(false, Ordering::SeqCst);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let t = w.t(i);
@@ -100,6 +101,35 @@ fn a_locked_timer_may_be_as_it_should_be() {
             assert_eq!(w.t(0).state(), State::Waiting);
         });
     }
+}
+
+/// Two scans at once would each begin anew.
+#[test]
+fn a_scan_waits_for_the_end_of_another() {
+    with_world(10, |w| {
+        let p = w.p();
+        let mut h = p.lock(w);
+        h.lock_scans();
+        h.begin_scan();
+        drop(h);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                adjusttimers(&mut p.lock(w), 1000, true);
+                done.store(true, Ordering::SeqCst);
+            });
+            let waits = || p.scanners() > 0;
+            while !waits() && !done.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            assert!(waits());
+            let mut h = p.lock(w);
+            assert_eq!(h.scan, Some(0));
+            while scan_step(&mut h, 1) {}
+            h.unlock_scans(true);
+        });
+        assert_eq!((w.block.get(Counter::Scans), p.scanners()), (1, 0));
+    });
 }
 
 /// A sweep in a scan moves a few entries out of its way, for all that it takes off in one hold

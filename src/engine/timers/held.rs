@@ -106,18 +106,14 @@ impl<S: Procs> Held<'_, S> {
         }
     }
 
-    /// Unlocks it after an insertion at `when`, with `first` the first key until then, which was
-    /// not touched. As drop does it, but there is less to publish, and who owes a sweep looks
-    /// only once. The guard must be forgotten.
+    /// Unlocks it after an entry at `when` was put into the place of another one, with `first` the
+    /// first key until then, which was not touched. As drop does it, but there is less to publish,
+    /// and who owes a sweep looks only once. The guard must be forgotten.
     #[inline(always)]
-    pub(crate) fn unlock_inserted(&mut self, when: i64, first: i64) {
-        let pub_ = &self.tm.published;
-        let n = self.heap.total() as u32;
-        if pub_.num_timers.load(Ordering::Relaxed) != n {
-            pub_.num_timers.store(n, Ordering::Relaxed);
-        }
+    pub(crate) fn unlock_replaced(&mut self, when: i64, first: i64) {
         if when < first {
-            pub_.timer0_when.store(when, Ordering::Release); // see publish
+            let timer0_when = &self.tm.published.timer0_when;
+            timer0_when.store(when, Ordering::Release); // see publish
         }
         self.tm.lock.unlock_as(rank::TIMERS);
         if self.tm.owes_sweep_still() && self.tm.lock.try_lock() {
@@ -160,8 +156,8 @@ impl<S: Procs> Held<'_, S> {
     /// Stamps made so far no longer count, and deferred entries enter the heap.
     pub(crate) fn next_pass(&mut self) {
         let seq = &self.tm.rearm.pass_seq;
-        let next = seq.load(Ordering::Relaxed) & 0xffff;
-        seq.store(if next == 0xffff { 1 } else { next + 1 }, Ordering::Relaxed);
+        let last = seq.load(Ordering::Relaxed);
+        seq.store(if last == 0xffff { 1 } else { last + 1 }, Ordering::Relaxed);
         let (mine, mut left) = (self.tm.pass_seq(), self.heap.deferred());
         // If it changes, another pass has moved them. Those deferred since are for the next one.
         while left > 0 && self.tm.pass_seq() == mine {
@@ -186,7 +182,7 @@ impl<S: Procs> Held<'_, S> {
     /// Room was reserved.
     #[inline]
     pub(crate) fn insert(&mut self, when: i64, t: TimerRef) {
-        if self.passes > 0 && self.tm.stamp_for(when) != 0 {
+        if self.tm.is_for_later_pass(when) {
             self.heap.defer(when, t);
         } else {
             self.heap.doaddtimer(when, t);
