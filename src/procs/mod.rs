@@ -14,6 +14,7 @@ mod note;
 mod p;
 mod park;
 mod registry;
+mod runs;
 mod sched;
 mod slot;
 mod tls;

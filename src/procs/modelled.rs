@@ -3,4 +3,5 @@
 pub(crate) mod blocked;
 pub(crate) mod lifetime;
 pub(crate) mod note;
+pub(crate) mod runs;
 pub(crate) mod slot;
