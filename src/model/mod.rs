@@ -13,6 +13,8 @@
 #[cfg(gt_loom)]
 mod del_sync;
 #[cfg(gt_loom)]
+mod fork;
+#[cfg(gt_loom)]
 mod lives;
 #[cfg(gt_loom)]
 mod mutex;

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod blocked;
+mod blocks;
 mod bubble;
 mod epoch;
 mod fd;
