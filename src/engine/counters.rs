@@ -3,9 +3,10 @@
 //! where pending is counted independently, from the heaps.
 
 use super::cache::Cache;
+#[cfg(not(gt_model))]
+use super::writer::{Forking, Writer};
 use crate::host::Host;
-use crate::sync::Backoff;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,10 @@ pub(crate) struct Block {
     /// Token of the thread that owns it; 0: nobody.
     pub(crate) owner: AtomicU64,
     shared: bool,
-    /// Above 0 while the owner changes several fields of a timer: fork waits for it.
-    writing: AtomicU32,
+    /// fork waits for who changes several fields of a timer. (In the models nobody forks, but in
+    /// those of the writer itself.)
+    #[cfg(not(gt_model))]
+    pub(crate) writer: Writer,
 }
 
 // SAFETY: the counts are atomic; `next` is set before the block is shared; the cache is its
@@ -63,8 +66,9 @@ unsafe impl Sync for Block {}
 // SAFETY: as above.
 unsafe impl Send for Block {}
 
-/// A fork is being prepared: nobody begins to change a timer's fields.
-pub(crate) static FORKING: AtomicBool = AtomicBool::new(false);
+/// Says to all writers that a fork is being prepared.
+#[cfg(not(gt_model))]
+pub(crate) static FORKING: Forking = Forking::new();
 
 impl Block {
     pub(crate) fn new(owner: u64, shared: bool, lateness: bool) -> Self {
@@ -76,39 +80,24 @@ impl Block {
             next: std::ptr::null_mut(),
             owner: AtomicU64::new(owner),
             shared,
-            writing: AtomicU32::new(0),
+            #[cfg(not(gt_model))]
+            writer: Writer::new(),
         }
     }
 
-    /// Several fields of a timer, which is locked, are about to change. A fork child must
-    /// not see half of that: so this waits while a fork is under way, and fork waits for it.
-    /// SeqCst: one of the two sees the other.
-    #[inline]
+    /// Several fields of a timer, which is locked, are about to change: see writer.rs.
+    #[inline(always)]
     pub(crate) fn begin_write(&self, host: &Host) {
-        let mut backoff = Backoff::new();
-        loop {
-            self.writing.fetch_add(1, Ordering::SeqCst);
-            if !FORKING.load(Ordering::SeqCst) {
-                return;
-            }
-            self.end_write();
-            backoff.snooze(host);
-        }
+        #[cfg(not(gt_model))]
+        self.writer.begin(&FORKING, host);
+        let _ = host;
     }
 
     /// The fields are whole again.
     #[inline(always)]
     pub(crate) fn end_write(&self) {
-        self.writing.fetch_sub(1, Ordering::Release);
-    }
-
-    pub(crate) fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::SeqCst) > 0
-    }
-
-    /// In a fork child: whoever was waiting to write is gone.
-    pub(crate) fn forget_writer(&self) {
-        self.writing.store(0, Ordering::Relaxed);
+        #[cfg(not(gt_model))]
+        self.writer.end();
     }
 
     pub(crate) fn is_shared(&self) -> bool {
@@ -248,13 +237,13 @@ mod tests {
     fn a_writer_is_seen() {
         let host = Host::new(crate::host::Hooks::default());
         let b = Block::new(1, false, false);
-        assert!(!b.is_writing());
+        assert!(!b.writer.is_writing());
         b.begin_write(&host);
-        assert!(b.is_writing());
+        assert!(b.writer.is_writing());
         b.end_write();
-        assert!(!b.is_writing());
+        assert!(!b.writer.is_writing());
         b.begin_write(&host);
-        b.forget_writer();
-        assert!(!b.is_writing());
+        b.writer.forget();
+        assert!(!b.writer.is_writing());
     }
 }

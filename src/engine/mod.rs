@@ -25,10 +25,13 @@ mod timer;
 mod timer_test;
 mod timers;
 mod verify;
+mod writer;
 
 pub(crate) use adjust::{adjusttimers, cleantimers, finish_dead};
 pub(crate) use argbox::{ArgRef, DropFn};
-pub(crate) use counters::{Block, Counter, FORKING, Histogram};
+#[cfg(not(gt_model))]
+pub(crate) use counters::FORKING;
+pub(crate) use counters::{Block, Counter, Histogram};
 pub(crate) use lifetime::{
     arg_of_func, detach, disown_arg, release_node, release_node_held, shutdown_timer,
     stop_for_good, timer_free, timer_status, timer_when, with_arg,
@@ -51,6 +54,8 @@ pub(crate) use timer::{
 };
 pub(crate) use timers::Timers;
 pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
+#[cfg(gt_loom)]
+pub(crate) use writer::{Forking, Writer};
 #[cfg(gt_model)]
 pub(crate) use {pool::Pool, sweep::sweep, timer::Timer};
 

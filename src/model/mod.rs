@@ -11,6 +11,10 @@
 //! mutation can break proves nothing.
 
 #[cfg(gt_loom)]
+mod del_sync;
+#[cfg(gt_loom)]
+mod fork;
+#[cfg(gt_loom)]
 mod lives;
 #[cfg(gt_loom)]
 mod mutex;

@@ -12,7 +12,7 @@ use crate::engine::{
 use crate::error::Result;
 use crate::host::{Hooks, Host};
 use crate::rt_deadline::Deadline;
-use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, rank};
+use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, os_yield, rank};
 #[cfg(gt_loom)]
 use loom as checker;
 #[cfg(gt_shuttle)]
@@ -32,6 +32,8 @@ struct Argument {
     mini: AtomicPtr<Mini>,
     calls: Count,
     drops: Count,
+    /// Not 0: others run while it is called.
+    slow: Count,
     /// What the next call does.
     act: Mutex<Option<Op>>,
     /// Read by calls, written by the drop and by who has waited for the calls: loom looks for
@@ -49,6 +51,7 @@ impl Argument {
             mini: AtomicPtr::new(std::ptr::null_mut()),
             calls: Count::new(0),
             drops: Count::new(0),
+            slow: Count::new(0),
             act: Mutex::new(None),
             #[cfg(gt_loom)]
             data: loom::cell::UnsafeCell::new(0),
@@ -166,6 +169,9 @@ unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
     // SAFETY: arg is an Argument of the Mini, which outlives its timers' calls.
     let a = unsafe { &*arg.cast::<Argument>() };
     a.read();
+    if a.slow.load(SeqCst) > 0 {
+        os_yield();
+    }
     assert_eq!(a.drops.load(SeqCst), 0, "called after the drop");
     a.calls.fetch_add(1, SeqCst);
     let act = a.act.lock().unwrap().take();
@@ -174,6 +180,7 @@ unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
         let mini = unsafe { &*a.mini.load(SeqCst) };
         let out = op.run(mini);
         mini.acts.lock().unwrap().push(out);
+        a.read(); // whatever was done, the call has not ended
     }
 }
 
@@ -275,6 +282,11 @@ impl Mini {
     /// What the next call of timer `i` does.
     pub(super) fn act(&self, i: usize, op: Option<Op>) {
         *self.args[i].act.lock().unwrap() = op;
+    }
+
+    /// From now on each call of timer `i` lets others run.
+    pub(super) fn slow(&self, i: usize) {
+        self.args[i].slow.store(1, SeqCst);
     }
 
     /// What the calls did.

@@ -101,7 +101,7 @@ extern "C" fn prepare() {
     }
     #[cfg(feature = "checked")]
     checked::fork_lock();
-    FORKING.store(true, Ordering::SeqCst);
+    FORKING.begin();
     for &s in list {
         // SAFETY: as above.
         unsafe { &*s }.fork_wait_for_writers();
@@ -109,7 +109,7 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn parent() {
-    FORKING.store(false, Ordering::SeqCst);
+    FORKING.end();
     #[cfg(feature = "checked")]
     checked::fork_unlock();
     // SAFETY: the lock is held since `prepare`.

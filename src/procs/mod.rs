@@ -3,6 +3,7 @@
 
 mod adopt;
 mod blocked;
+mod blocks;
 mod bubble;
 mod epoch;
 mod fd;
@@ -14,6 +15,7 @@ mod note;
 mod p;
 mod park;
 mod registry;
+mod runs;
 mod sched;
 mod slot;
 mod tls;

@@ -1,6 +1,8 @@
 //! What of procs the models of src/model/ run; mod.rs has all of it.
 
 pub(crate) mod blocked;
+pub(crate) mod blocks;
 pub(crate) mod lifetime;
 pub(crate) mod note;
+pub(crate) mod runs;
 pub(crate) mod slot;

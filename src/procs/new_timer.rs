@@ -71,7 +71,7 @@ impl Sched {
     /// use. They keep the sched.
     pub(super) fn sum_up_timers(&self) {
         let mut live = 0u64;
-        self.for_each_block(|b| {
+        self.blocks.for_each(|b| {
             live = live.wrapping_add(b.cache.live());
             b.cache.forget_live();
         });

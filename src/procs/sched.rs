@@ -1,6 +1,7 @@
 //! A sched: Ps, timers, a clock and a host that belong together. The part of the
 //! runtime's `sched` and `allp` that timers need, as a value: there may be many.
 
+use super::blocks::Blocks;
 use super::bubble::Bubble;
 use super::lifetime::Lifetime;
 use super::p::P;
@@ -13,7 +14,6 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
 use crate::sync::{RawLock, rank};
-use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,17 +97,8 @@ pub(crate) struct Sched {
     chan_locks: [RawLock; CHAN_LOCKS],
     pub(crate) bubble: Bubble,
     pub(super) life: Lifetime,
-    /// Guards the list of blocks.
-    block_lock: RawLock,
-    blocks: Cell<*mut Block>,
-    /// For threads that get no block of their own.
-    shared: Block,
+    pub(super) blocks: Blocks,
 }
-
-// SAFETY: `blocks` is guarded by `block_lock`; the rest is Sync.
-unsafe impl Sync for Sched {}
-// SAFETY: as above.
-unsafe impl Send for Sched {}
 
 /// A reference to a sched, given back when this is dropped.
 pub(crate) struct Keep<'a>(&'a Sched);
@@ -144,9 +135,7 @@ impl Sched {
             chan_locks: [const { RawLock::new(rank::CHAN) }; CHAN_LOCKS],
             bubble: Bubble::new(),
             life: Lifetime::new(),
-            block_lock: RawLock::new(rank::SLAB),
-            blocks: Cell::new(std::ptr::null_mut()),
-            shared: Block::new(0, true, config.lateness),
+            blocks: Blocks::new(config.lateness),
         };
         // SAFETY: fresh memory of a Sched's size and alignment.
         unsafe { p.write(s) };
@@ -230,17 +219,9 @@ impl Sched {
     unsafe fn destroy(p: NonNull<Sched>) {
         // SAFETY: the caller's promise; it was written by `new`.
         let mut s = unsafe { p.read() };
-        let mut b = s.blocks.get();
-        while let Some(block) = NonNull::new(b) {
-            // SAFETY: blocks come from host.alloc, and no thread looks at them any more.
-            unsafe {
-                b = block.as_ref().next;
-                s.host
-                    .free(block.cast(), size_of::<Block>(), align_of::<Block>());
-            }
-        }
         // SAFETY: the caller's promise.
         unsafe {
+            s.blocks.destroy(&s.host);
             s.registry.destroy(&s.host);
             s.slab.destroy(&s.host);
             s.host
@@ -281,66 +262,10 @@ impl Sched {
         self.slab.find(id).ok_or(Error::Stale)
     }
 
-    pub(super) fn for_each_block(&self, mut f: impl FnMut(&Block)) {
-        self.block_lock.lock();
-        let mut b = self.blocks.get();
-        // SAFETY: the list is guarded by the lock; its blocks live as long as the sched.
-        while let Some(block) = unsafe { b.as_ref() } {
-            f(block);
-            b = block.next;
-        }
-        self.block_lock.unlock();
-        f(&self.shared);
-    }
-
-    /// A block for the thread with this token: one that a thread has left, or a new one,
-    /// or if there is no memory the shared one.
-    pub(crate) fn block_of(&self, token: u64) -> *const Block {
-        if token == 0 {
-            return &self.shared;
-        }
-        let mut found: *const Block = std::ptr::null();
-        self.block_lock.lock();
-        for wanted in [token, 0] {
-            let mut b = self.blocks.get();
-            // SAFETY: as in for_each_block.
-            while let Some(block) = unsafe { b.as_ref() } {
-                if found.is_null() && block.owner.load(Ordering::Relaxed) == wanted {
-                    block.owner.store(token, Ordering::Relaxed);
-                    found = block;
-                }
-                b = block.next;
-            }
-        }
-        if found.is_null() {
-            found = match self.host.alloc(size_of::<Block>(), align_of::<Block>()) {
-                Some(p) => {
-                    let p = p.cast::<Block>().as_ptr();
-                    let mut block = Block::new(token, false, self.lateness);
-                    block.next = self.blocks.get();
-                    // SAFETY: fresh memory of a Block's size and alignment.
-                    unsafe { p.write(block) };
-                    self.blocks.set(p);
-                    p
-                }
-                None => &self.shared,
-            };
-        }
-        self.block_lock.unlock();
-        found
-    }
-
     /// The calling thread ends, and this is its token: others may use its block, and the nodes
     /// that it had for itself.
     pub(crate) fn release_blocks(&self, token: u64) {
-        let mut nodes = (None, None);
-        self.for_each_block(|b| {
-            if token != 0 && b.owner.load(Ordering::Relaxed) == token {
-                // SAFETY: the calling thread's. Of one sched it has one block.
-                nodes = unsafe { b.cache.take_all() };
-                b.owner.store(0, Ordering::Release);
-            }
-        });
+        let nodes = self.blocks.leave(token);
         self.slab.pool.give_all(nodes);
     }
 
@@ -353,7 +278,7 @@ impl Sched {
             bytes: self.host.bytes(),
         };
         let mut live = 0u64;
-        self.for_each_block(|b| {
+        self.blocks.for_each(|b| {
             live = live.wrapping_add(b.cache.live());
             for what in Stats::COUNTERS {
                 let sum = &mut stats.counts[what as usize];
@@ -388,7 +313,7 @@ impl Sched {
     pub(crate) fn lateness(&self, bucket: usize) -> u64 {
         debug_assert!(bucket < Histogram::BUCKETS);
         let mut sum = 0;
-        self.for_each_block(|b| sum += b.lateness.get(bucket));
+        self.blocks.for_each(|b| sum += b.lateness.get(bucket));
         sum
     }
 
@@ -404,8 +329,7 @@ impl Sched {
             p.fd.fork_lock();
             p.fork_lock();
         });
-        self.block_lock.lock();
-        rank::leave(rank::SLAB);
+        self.blocks.fork_lock();
         self.registry.free.fork_lock();
         self.slab.pool.lock_for_fork();
         rank::leave(rank::SLAB);
@@ -414,25 +338,14 @@ impl Sched {
     /// With FORKING set, and the Ps' locks held: waits until no thread is in the middle of
     /// changing a timer's fields.
     pub(crate) fn fork_wait_for_writers(&self) {
-        let wait = |b: &Block| {
-            let mut backoff = crate::sync::Backoff::new();
-            while b.is_writing() {
-                backoff.snooze(&self.host);
-            }
-        };
-        let mut b = self.blocks.get();
-        // SAFETY: the list's lock is held, and its blocks live as long as the sched.
-        while let Some(block) = unsafe { b.as_ref() } {
-            wait(block);
-            b = block.next;
-        }
-        wait(&self.shared);
+        // SAFETY: fork_lock has taken the lock.
+        unsafe { self.blocks.for_each_held(|b| b.writer.wait(&self.host)) };
     }
 
     pub(crate) fn fork_unlock(&self) {
         self.slab.pool.unlock_for_fork();
         self.registry.free.fork_unlock();
-        self.block_lock.unlock();
+        self.blocks.fork_unlock();
         self.registry.for_each_slot(|p| {
             p.fork_unlock();
             p.fd.fork_unlock();
@@ -447,8 +360,8 @@ impl Sched {
     /// In a fork child: timers that lost threads held are released; what was done to them
     /// counts as done or as not done.
     pub(crate) fn fork_repair(&self, me: u64) {
-        self.for_each_block(|b| {
-            b.forget_writer();
+        self.blocks.for_each(|b| {
+            b.writer.forget();
             b.cache.forget_live();
             // SAFETY: the child has one thread.
             unsafe { b.cache.take_all() };
@@ -470,7 +383,7 @@ impl Sched {
             .sum::<u64>();
         let pending = s.pending.wrapping_add_signed(correction);
         let off = (ended + pending).wrapping_sub(s.get(Counter::Armed));
-        self.shared.add(Counter::Armed, off);
+        self.blocks.shared.add(Counter::Armed, off);
     }
 }
 

@@ -8,7 +8,7 @@ use super::fork;
 use super::last::{Last, block_if_last, last};
 use super::p::P;
 use super::sched::Sched;
-use crate::engine::{Block, Timers};
+use crate::engine::{Block, Procs, Timers};
 use crate::error::{Error, Result};
 use crate::host::{Inside, acquire, release};
 use std::cell::Cell;
@@ -165,7 +165,7 @@ fn find_block(s: &Sched) -> &Block {
     let at = at.unwrap_or_else(|| {
         let at = h.next.get() % CACHED;
         h.next.set(at + 1);
-        h.blocks[at].set((s.uid, s.block_of(my_token())));
+        h.blocks[at].set((s.uid, s.blocks.of(s.host(), my_token())));
         at
     });
     let (uid, b) = h.blocks[at].replace((near().uid.get(), near().block.get()));

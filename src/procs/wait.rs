@@ -6,8 +6,9 @@
 //! that runs it. Before waiting, and again from time to time, the waiter follows these
 //! two from himself; if that leads back to him, the answer is GT_EDEADLK.
 
+use super::runs::{Slots, for_each_run, is_over, stop_until_over};
 use super::sched::Sched;
-use crate::engine::{FREED, Procs, TimerRef, deltimer};
+use crate::engine::{Procs, TimerRef, Timers, deltimer};
 use crate::error::{Error, Result};
 use crate::host::acquire;
 use crate::sync::{Backoff, RawLock, rank};
@@ -83,33 +84,10 @@ impl Drop for Listed<'_> {
     }
 }
 
-/// Contexts that run `t` now.
-fn for_each_run(s: &Sched, t: TimerRef, mut f: impl FnMut(usize)) {
-    s.registry.for_each_slot(|p| {
-        let h = p.lock(s);
-        let mut at = h.runs;
-        // SAFETY: runs are linked and unlinked under this P's lock, and live while linked.
-        while let Some(run) = unsafe { at.as_ref() } {
-            if run.t == t {
-                f(run.context);
-            }
-            at = run.next;
-        }
-    });
-}
-
-/// Is a committed run of the timer left?
-fn is_running(s: &Sched, t: TimerRef, generation: u32) -> bool {
-    // The references first: if the timer is alive after that, they were its handle's and its
-    // runs', and no run of it has been hidden by a free in between.
-    let runs = t.has_runs();
-    if s.generation(t) == generation && t.flags() & FREED == 0 {
-        return runs;
+impl Slots for Sched {
+    fn for_each_timers(&self, mut f: impl FnMut(&Timers)) {
+        self.registry.for_each_slot(|p| f(p));
     }
-    // Freed meanwhile, by another thread or its own callback.
-    let mut any = false;
-    for_each_run(s, t, |_| any = true);
-    any
 }
 
 /// Would `me` wait for himself?
@@ -151,10 +129,14 @@ fn never_ends(me: &Waiter) -> bool {
 pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
     let generation = id.unwrap_or_else(|| s.generation(t));
     let mut stopped = deltimer(s, t, id)?;
-    if !is_running(s, t, generation) && !is_armed(s, t, generation) {
-        acquire(t.runs());
-        return Ok(stopped);
+    if !is_over(s, t, generation) {
+        stopped |= stop_and_wait(s, t, generation)?;
     }
+    acquire(t.runs());
+    Ok(stopped)
+}
+
+fn stop_and_wait(s: &Sched, t: TimerRef, generation: u32) -> Result<bool> {
     let me = Waiter {
         context: s.host().current_context(),
         t,
@@ -165,31 +147,11 @@ pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<b
     };
     let _listed = Listed::enter(&me);
     let mut backoff = Backoff::new();
-    for round in 0u64.. {
-        match deltimer(s, t, Some(generation)) {
-            Ok(more) => stopped |= more,
-            Err(Error::Stale) => {} // freed meanwhile, which stopped it
-            Err(e) => return Err(e),
-        }
-        // Judged after a stop: no later run can have been committed unless somebody armed
-        // the timer after it, and then it is not over.
-        if !is_running(s, t, generation) && !is_armed(s, t, generation) {
-            break;
-        }
+    stop_until_over(s, t, generation, |round| {
         if round % 8 == 0 && never_ends(&me) {
             return Err(Error::Deadlk);
         }
         backoff.snooze(s.host());
-    }
-    acquire(t.runs());
-    Ok(stopped)
-}
-
-/// Is it armed again, or was it run again since? Under its lock.
-fn is_armed(s: &Sched, t: TimerRef, generation: u32) -> bool {
-    let l = t.lock(s.host());
-    let alive = s.generation(t) == generation && !l.has(FREED);
-    let armed = alive && (l.when != 0 || t.has_runs());
-    l.put_back();
-    armed
+        Ok(())
+    })
 }
