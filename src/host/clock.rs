@@ -5,7 +5,7 @@
 //! still until it is moved; it starts where Go's does.
 
 use super::Host;
-use std::sync::atomic::{AtomicI64, Ordering};
+use crate::sync::{AtomicI64, Ordering};
 
 /// Where the virtual clock starts: 2000-01-01 00:00:00 UTC, as in Go's testing/synctest.
 pub(crate) const VIRTUAL_EPOCH: i64 = 946_684_800_000_000_000;
