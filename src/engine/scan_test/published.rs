@@ -174,6 +174,21 @@ fn a_noted_time() {
     });
 }
 
+/// An arming for the time that is the entry's key already wants no scan.
+#[test]
+fn only_an_earlier_time_is_noted() {
+    with_world(4, |w| {
+        let p = w.p();
+        assert_eq!((w.when(2), p.modified_earliest()), (1111, NONE));
+        for when in [1500, 1111] {
+            w.arm(2, when, 0);
+            assert_eq!(p.modified_earliest(), NONE);
+        }
+        w.arm(2, 1110, 0);
+        assert_eq!(p.modified_earliest(), 1110);
+    });
+}
+
 /// What is due is judged against the latest of the passes under way, if there is one.
 #[test]
 fn an_arming_is_stamped_in_a_pass_only() {
