@@ -376,3 +376,30 @@ TEST(again_two_callbacks_wait_across_scheds, 10)
         close_sched(side[k].s);
     }
 }
+
+/* ---- dead entries at the head ---- */
+
+/* Catches a pass that leaves dead entries which are not due at the head, when it has taken off more
+ * than are left: it tells who asks to come back for a timer that is stopped. */
+TEST(again_runtimer_of_dead_entries, 10)
+{
+    struct counter c = {0};
+    gt_sched *s = virtual_sched();
+    gt_p *p = new_p(s);
+    gt_timer *t[40];
+
+    for (int n = 1; n <= 40; n++)
+        for (int later = 0; later <= n; later++) {
+            for (int i = 0; i < n; i++) {
+                t[i] = plain_timer(s, count_run, &c);
+                CHECK_EQ(gt_addtimer_on(p, t[i], T0 + (i >= later), 0), 0);
+            }
+            for (int i = 0; i < n; i++)
+                CHECK_EQ(gt_timer_free(t[i]), 1);
+            CHECK_EQ(gt_runtimer(p, T0), -1);
+            CHECK_EQ(gt_trim(p), 0);
+        }
+    CHECK_EQ(c.runs, 0);
+    free_p(p);
+    close_sched(s);
+}

@@ -149,6 +149,7 @@ impl<'a, S: Procs> Pass<'a, S> {
     #[inline]
     fn runtimer(&mut self, now: i64) -> Step {
         let (mut repaired, mut moves) = (0, MOVES);
+        let entries = self.h().heap.len();
         loop {
             let s = self.s;
             let h = self.h();
@@ -170,7 +171,7 @@ impl<'a, S: Procs> Pass<'a, S> {
             // due by any of its times can wait for a later pass.
             let may_wait = when > now && (l.when == 0 || l.due() > now);
             match l.state {
-                State::Modified if may_wait && repaired > h.heap.len() => {
+                State::Modified if may_wait && repaired > entries => {
                     l.put_back();
                     return Step::NotYet;
                 }
