@@ -260,8 +260,14 @@ TEST(s18_timers_locked_by_lost_threads_are_released, 60)
 /* A lost thread was in the middle of a callback: nobody may wait for it. */
 static struct {
     gt_timer *t;
-    atomic_int entered, go;
+    atomic_int entered, go, drops;
 } lost;
+
+static void lost_drop(void *arg)
+{
+    (void)arg;
+    lost.drops++;
+}
 
 static void lost_run(void *arg, uintptr_t seq, int64_t delay)
 {
@@ -288,7 +294,9 @@ static void child_does_not_wait(void *arg)
     r = gt_deltimer_sync(lost.t);
     CHECK(r == 1 || r == GT_EDEADLK);
     CHECK_EQ(gt_timer_when(lost.t), 0);
+    CHECK_EQ(lost.drops, 0);
     CHECK_EQ(gt_timer_free(lost.t), 0);
+    CHECK_EQ(lost.drops, 1);                                   /* the lost call uses it no more */
     rig_down();                                                /* frees the P of the lost pass */
 }
 
@@ -297,7 +305,7 @@ TEST(s18_a_lost_callback_blocks_nobody, 20)
     pthread_t th;
 
     rig_up(GT_CLOCK_VIRTUAL);
-    CHECK((lost.t = gt_timer_new(rig.s, lost_run, NULL, NULL)) != NULL);
+    CHECK((lost.t = gt_timer_new(rig.s, lost_run, NULL, lost_drop)) != NULL);
     CHECK_EQ(gt_addtimer_on(rig.p, lost.t, T0 + 5, 1000), 0);
     th = thread_start(lost_pass, NULL);
     wait_for(&lost.entered, 1);
@@ -305,6 +313,7 @@ TEST(s18_a_lost_callback_blocks_nobody, 20)
     lost.go = 1;
     thread_join(th);
     CHECK_EQ(gt_timer_free(lost.t), 1);
+    CHECK_EQ(lost.drops, 1);
     rig_down();
 }
 

@@ -20,6 +20,7 @@ mod run;
 mod scan_test;
 mod slab;
 mod sweep;
+mod tables;
 mod timer;
 #[cfg(all(test, not(gt_model)))]
 mod timer_test;
@@ -57,7 +58,7 @@ pub(crate) use verify::{Rule, count_deleted, verify_timer_heap};
 #[cfg(gt_loom)]
 pub(crate) use writer::{Forking, Writer};
 #[cfg(gt_model)]
-pub(crate) use {pool::Pool, sweep::sweep, timer::Timer};
+pub(crate) use {pool::Pool, sweep::sweep, tables::Tables, timer::DETACHED, timer::Timer};
 
 use crate::host::Host;
 

@@ -4,6 +4,7 @@
 //! where the scan will come, or somebody has noted its time.
 
 mod frees;
+mod nested;
 mod passes;
 mod published;
 mod repairs;

@@ -6,21 +6,19 @@
 
 use super::cache::Cache;
 use super::pool::{self, Pool};
+use super::tables::Tables;
 use super::timer::{FREED, Func, Timer, TimerRef};
 use super::timers::Timers;
 use crate::error::{Error, Result};
 use crate::host::{HUGE, Host};
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const CHUNK_BYTES: usize = 1 << 16;
 /// Timers of a chunk: 64 bytes each, and 4 for the generation.
 pub(crate) const SLOTS: usize = 960;
 const SLOT_BITS: u32 = 10;
-/// Chunks are found through two tables: 2^10 times 2^12 of them.
-const L1: usize = 1 << 10;
-const L2: usize = 1 << 12;
 
 #[repr(C, align(65536))]
 struct Chunk {
@@ -51,13 +49,11 @@ const ALONE: u32 = 8;
 #[cfg(not(gt_model))]
 const _: () = assert!(size_of::<Chunk>() == CHUNK_BYTES);
 
-type Table = [AtomicPtr<Chunk>; L2];
-
 pub(crate) struct Slab {
     /// What is free.
     pub(crate) pool: Pool<Chunks>,
-    /// Written under the pool's lock, read by anybody: an entry never changes once it is set.
-    tables: [AtomicPtr<Table>; L1],
+    /// Written under the pool's lock.
+    tables: Tables<Chunk>,
 }
 
 /// Where new nodes come from. Under the pool's lock.
@@ -82,7 +78,7 @@ impl Slab {
                 arena: None,
                 arena_left: 0,
             }),
-            tables: [const { AtomicPtr::new(std::ptr::null_mut()) }; L1],
+            tables: Tables::new(),
         }
     }
 
@@ -127,22 +123,7 @@ impl Slab {
 
     fn new_chunk(&self, inner: &mut Chunks, host: &Host) -> Result<()> {
         let no = inner.chunks as usize;
-        if no >= L1 * L2 {
-            return Err(Error::NoSpc);
-        }
-        let table = self.tables[no / L2].load(Ordering::Relaxed);
-        let table = if table.is_null() {
-            let p = host
-                .alloc(size_of::<Table>(), align_of::<Table>())
-                .ok_or(Error::NoMem)?
-                .cast::<Table>();
-            // SAFETY: fresh memory; all zero is a table of null pointers.
-            unsafe { p.write_bytes(0, 1) };
-            self.tables[no / L2].store(p.as_ptr(), Ordering::Release);
-            p.as_ptr()
-        } else {
-            table
-        };
+        self.tables.reserve(no, host)?;
         let (p, part) = Self::chunk_memory(inner, host)?;
         // SAFETY: zeroed memory of a chunk's size, which is a valid chunk: its timers are
         // Removed with no references.
@@ -152,8 +133,7 @@ impl Slab {
         }
         #[cfg(feature = "checked")]
         checked::add(p.as_ptr() as usize);
-        // SAFETY: the table lives as long as the slab. Release: who reads the pointer sees the chunk.
-        unsafe { (*table)[no % L2].store(p.as_ptr(), Ordering::Release) };
+        self.tables.set(no, p);
         inner.chunks += 1;
         Ok(())
     }
@@ -185,15 +165,8 @@ impl Slab {
         Ok((p.cast(), Part::Alone))
     }
 
-    fn chunk(&self, no: u32) -> Option<&Chunk> {
-        let no = no as usize;
-        let table = self.tables.get(no / L2)?.load(Ordering::Acquire);
-        // SAFETY: tables and chunks stay until the slab is destroyed; null is none.
-        unsafe { table.as_ref()?[no % L2].load(Ordering::Acquire).as_ref() }
-    }
-
     fn at(&self, index: u32) -> Option<TimerRef> {
-        let chunk = self.chunk(index >> SLOT_BITS)?;
+        let chunk = self.tables.get((index >> SLOT_BITS) as usize)?;
         let t = chunk.timers.get(index as usize & ((1 << SLOT_BITS) - 1))?;
         // SAFETY: a node of a slab.
         Some(unsafe { TimerRef::new(NonNull::from(t)) })
@@ -254,28 +227,21 @@ impl Slab {
     /// # Safety
     /// No handle, id or entry is used any more.
     pub(crate) unsafe fn destroy(&mut self, host: &Host) {
-        // From the last one to the first: see Part.
-        for table in self.tables.iter_mut().rev() {
-            let Some(table) = NonNull::new(*table.get_mut()) else {
-                continue;
-            };
-            // SAFETY: tables hold valid chunks or null; both came from host.alloc.
+        let give_back = |p: NonNull<Chunk>| {
+            #[cfg(feature = "checked")]
+            checked::remove(p.as_ptr() as usize);
+            // SAFETY: a chunk, of which nothing is used any more. From the last one to the first:
+            // see Part.
             unsafe {
-                for chunk in table.as_ref().iter().rev() {
-                    let Some(p) = NonNull::new(chunk.load(Ordering::Relaxed)) else {
-                        continue;
-                    };
-                    #[cfg(feature = "checked")]
-                    checked::remove(p.as_ptr() as usize);
-                    match p.as_ref().part {
-                        Part::Alone => host.free(p.cast(), CHUNK_BYTES, CHUNK_BYTES),
-                        Part::First => host.unreserve(p.cast(), HUGE, HUGE),
-                        Part::Other => {}
-                    }
+                match p.as_ref().part {
+                    Part::Alone => host.free(p.cast(), CHUNK_BYTES, CHUNK_BYTES),
+                    Part::First => host.unreserve(p.cast(), HUGE, HUGE),
+                    Part::Other => {}
                 }
-                host.free(table.cast(), size_of::<Table>(), align_of::<Table>());
             }
-        }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.tables.take(host, give_back) };
     }
 }
 
@@ -388,6 +354,7 @@ pub(crate) mod checked {
 
 #[cfg(all(test, not(gt_model)))]
 mod tests {
+    use super::super::tables::{L1, L2};
     use super::*;
     use crate::host::Hooks;
 

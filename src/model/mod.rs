@@ -11,6 +11,8 @@
 //! mutation can break proves nothing.
 
 #[cfg(gt_loom)]
+mod chunks;
+#[cfg(gt_loom)]
 mod clock;
 #[cfg(gt_loom)]
 mod del_sync;

@@ -218,11 +218,18 @@ impl View {
 
 /// Two threads, each with its view, beginning from `before`, and the first one again at the end.
 fn model(before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
-    model_of(2, before, a, b, end);
+    model_of((2, false), before, a, b, end);
 }
 
-fn model_of(nodes: usize, before: fn(&View), a: fn(&View), b: fn(&View), end: fn(&View)) {
-    explore(2, 3, false, move || {
+/// With so many nodes. `fenced`: sc_fence stands for something.
+fn model_of(
+    (nodes, fenced): (usize, bool),
+    before: fn(&View),
+    a: fn(&View),
+    b: fn(&View),
+    end: fn(&View),
+) {
+    explore(2, 3, fenced, move || {
         let w = world(nodes);
         before(&View(w.clone()));
         let run = |f: fn(&View), me| {
@@ -337,7 +344,7 @@ fn one_lags(v: &View) {
 #[test]
 fn model_insertion_where_one_lags_against_the_free() {
     model_of(
-        25,
+        (25, false),
         one_lags,
         |v| v.add(v.t(24), 25),
         |v| v.free(v.t(23)),
@@ -345,6 +352,30 @@ fn model_insertion_where_one_lags_against_the_free() {
             let mut h = v.0.tm.lock(&*v.0);
             assert_eq!(verify_timer_heap(&mut h), None);
         },
+    );
+}
+
+/// Two are stopped while it is inserted: one too many, and who stops them perhaps finds the P
+/// locked.
+#[test]
+fn model_insertion_in_its_place_against_two_stops() {
+    model_of(
+        (4, true),
+        |v| {
+            for when in [10, 20, 100] {
+                let t = v.make().unwrap();
+                v.arm(t, when).unwrap();
+            }
+            v.free(v.t(2));
+            v.make().unwrap();
+        },
+        |v| v.add(v.t(3), 200),
+        |v| {
+            for i in 0..2 {
+                deltimer(&*v.0, v.t(i), None).unwrap();
+            }
+        },
+        |v| assert!(!v.0.tm.owes_sweep(), "nobody swept"),
     );
 }
 

@@ -54,7 +54,8 @@ pub(super) fn side_by_side(preemptions: usize, ops: &'static [Op], from: &[Begin
         // noted already; and who stops one timer too many while somebody has the P's lock.
         let count = |f: fn(Op) -> bool| ops.iter().filter(|&&o| f(o)).count();
         let noted = begin == EARLIER || begin == TWO;
-        let modified = noted && count(Op::scans) > 0 && count(Op::modifies) > 0;
+        let modifying = count(Op::modifies) + noted as usize;
+        let modified = count(Op::scans) > 0 && modifying > 1;
         let swept = count(Op::stops) > 1;
         explore(ops.len(), preemptions, modified || swept, move || {
             // The fast path leaves arguments with a drop function to the other one.

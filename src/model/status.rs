@@ -1,7 +1,7 @@
 //! The status lock and the insert window: two modtimers, modtimer against deltimer,
 //! deltimer against runtimer.
 
-use super::{Mini, model};
+use super::{Mini, explore, model};
 use crate::engine::{check_timers, deltimer};
 use std::sync::Arc;
 
@@ -92,4 +92,35 @@ fn model_modtimer_against_runtimer() {
             assert_eq!(mini.check(), 1);
         },
     );
+}
+
+/// What a P is made of.
+struct Made(loom::cell::UnsafeCell<u32>);
+
+// SAFETY: it is there to be checked for races.
+unsafe impl Sync for Made {}
+// SAFETY: as above.
+unsafe impl Send for Made {}
+
+/// A P is made, and gets a timer that others know already: who asks the timer for its P, with no
+/// lock, finds that whole.
+#[test]
+fn model_p_of_a_timer_against_adopt() {
+    explore(2, 3, false, || {
+        let mini = armed();
+        let made = Arc::new(Made(loom::cell::UnsafeCell::new(0)));
+        let adopts = {
+            let (mini, made) = (mini.clone(), made.clone());
+            loom::thread::spawn(move || {
+                made.0.with_mut(|_| ());
+                mini.adopt(1, false);
+            })
+        };
+        if mini.t(0).home().index == 1 {
+            made.0.with(|_| ());
+        }
+        adopts.join().unwrap();
+        assert_eq!(mini.check(), 1);
+        mini.finish();
+    });
 }

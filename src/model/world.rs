@@ -5,9 +5,9 @@ mod poller;
 
 use super::ops::{Op, Out};
 use crate::engine::{
-    ArgRef, Arm, Block, Counter, DropFn, FREED, Func, HAS_DROP, MAX_WHEN, Procs, SHUTDOWN, State,
-    Timer, TimerRef, Timers, check_timers, modtimer, move_timers, timer_free, trim,
-    verify_timer_heap,
+    ArgRef, Arm, Block, Counter, DETACHED, DropFn, FREED, Func, HAS_DROP, MAX_WHEN, Procs,
+    SHUTDOWN, State, Timer, TimerRef, Timers, check_timers, modtimer, move_timers, timer_free,
+    trim, verify_timer_heap,
 };
 use crate::error::Result;
 use crate::host::{Hooks, Host};
@@ -158,6 +158,7 @@ impl Procs for Mini {
     fn give_back(&self, t: TimerRef) {
         let before = self.given_back[self.number(t)].fetch_add(1, SeqCst);
         assert!(before + 1 < self.generation(t), "given back twice");
+        t.refs.store(0, Ordering::Relaxed);
         // SAFETY: nobody refers to it. If somebody does, loom sees the race.
         unsafe { *t.link() = 0 };
     }
@@ -413,7 +414,9 @@ impl Mini {
             let t = self.t(i);
             let l = t.lock(&self.host);
             let (state, when, shut) = (l.state, l.when, l.has(SHUTDOWN));
+            let left = l.has(DETACHED) && !l.has(FREED);
             l.put_back();
+            assert!(!left || when != 0, "timer {i} is detached and not armed");
             assert!(!shut || when == 0, "timer {i} was armed after its shutdown");
             assert_eq!(
                 n,
@@ -505,7 +508,7 @@ impl Mini {
         for i in 0..self.len() {
             assert_eq!(self.given_back(i) + 1, self.generation(self.t(i)));
             let refs = self.t(i).refs.load(Ordering::Relaxed);
-            assert!(refs <= 1, "timer {i}: references, though it was given back");
+            assert_eq!(refs, 0, "timer {i}: references, though it was given back");
             if with_drop {
                 assert_eq!(self.drops(i), 1);
             }

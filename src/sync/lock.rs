@@ -285,67 +285,80 @@ mod futex {
 /// For what takes a few instructions: to let it go is a plain store. Who finds it held spins,
 /// then gives the processor away, then sleeps for a moment, so that a holder of lower priority
 /// gets on.
-#[cfg(not(gt_model))]
-pub(crate) struct SpinLock {
-    held: std::sync::atomic::AtomicBool,
-    rank: u8,
-}
+#[cfg(not(gt_shuttle))]
+mod spin {
+    use super::rank;
+    use crate::sync::{AtomicBool, Ordering, os_yield};
 
-#[cfg(not(gt_model))]
-impl SpinLock {
-    const SPINS: u32 = 40;
-    const YIELDS: u32 = 100;
+    const SPINS: u32 = if cfg!(gt_model) { 0 } else { 40 };
+    const YIELDS: u32 = if cfg!(gt_model) { u32::MAX } else { 100 };
 
-    pub(crate) const fn new(rank: u8) -> Self {
-        SpinLock {
-            held: std::sync::atomic::AtomicBool::new(false),
-            rank,
+    pub(crate) struct SpinLock {
+        held: AtomicBool,
+        rank: u8,
+    }
+
+    impl SpinLock {
+        #[cfg(not(gt_model))]
+        pub(crate) const fn new(rank: u8) -> Self {
+            let held = AtomicBool::new(false);
+            SpinLock { held, rank }
         }
-    }
 
-    #[inline(always)]
-    fn take(&self) -> bool {
-        use std::sync::atomic::Ordering;
-        // Acquire: what the last holder wrote is seen; he released.
-        self.held
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    #[inline(always)]
-    pub(crate) fn lock(&self) {
-        rank::enter(self.rank);
-        if !self.take() {
-            self.lock_slow();
+        #[cfg(gt_model)]
+        pub(crate) fn new(rank: u8) -> Self {
+            let held = AtomicBool::new(false);
+            SpinLock { held, rank }
         }
-    }
 
-    #[cold]
-    fn lock_slow(&self) {
-        let mut round = 0;
-        while self.held.load(std::sync::atomic::Ordering::Relaxed) || !self.take() {
-            round += 1;
-            if round < Self::SPINS {
-                std::hint::spin_loop();
-            } else if round < Self::SPINS + Self::YIELDS {
-                crate::sync::os_yield();
-            } else {
-                std::thread::sleep(std::time::Duration::from_micros(50));
+        #[inline(always)]
+        fn take(&self) -> bool {
+            // Acquire: what the last holder wrote is seen; he released.
+            self.held
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        }
+
+        #[inline(always)]
+        pub(crate) fn lock(&self) {
+            rank::enter(self.rank);
+            if !self.take() {
+                self.lock_slow();
             }
         }
-    }
 
-    #[inline(always)]
-    pub(crate) fn unlock(&self) {
-        rank::leave(self.rank);
-        // Release: the next holder sees what was written under the lock.
-        self.held.store(false, std::sync::atomic::Ordering::Release);
+        #[cold]
+        fn lock_slow(&self) {
+            let mut round = 0;
+            while self.held.load(Ordering::Relaxed) || !self.take() {
+                round += 1;
+                if round < SPINS {
+                    std::hint::spin_loop();
+                } else if round - SPINS < YIELDS {
+                    os_yield();
+                } else {
+                    std::thread::sleep(std::time::Duration::from_micros(50));
+                }
+            }
+        }
+
+        #[inline(always)]
+        pub(crate) fn unlock(&self) {
+            rank::leave(self.rank);
+            // Release: the next holder sees what was written under the lock.
+            self.held.store(false, Ordering::Release);
+        }
     }
 }
 
 /// In the models every lock is a checked one.
 #[cfg(gt_model)]
 pub(crate) use checked::RawLock as SpinLock;
+#[cfg(not(gt_model))]
+pub(crate) use spin::SpinLock;
+/// For its own models.
+#[cfg(gt_loom)]
+pub(crate) use spin::SpinLock as TrueSpinLock;
 
 /// In the models the checker's own mutex stands for it, which has fewer steps. The one above
 /// has models of its own (src/model/mutex.rs).

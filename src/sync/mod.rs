@@ -9,7 +9,7 @@ mod lock;
 
 pub(crate) use futex::Futex;
 #[cfg(gt_loom)]
-pub(crate) use lock::FutexLock;
+pub(crate) use lock::{FutexLock, TrueSpinLock};
 pub(crate) use lock::{RawLock, SpinLock, rank};
 
 #[cfg(not(gt_model))]

@@ -351,5 +351,9 @@ fn an_insertion_in_a_freed_timers_place() {
         assert_eq!(w.t(5).state(), State::Removed);
         assert_eq!(published(w).0, 3);
         assert!(w.p().wake_time() < MAX_WHEN);
+        // Nor where another one would move forward.
+        put(7, 1900);
+        free(7);
+        assert_eq!(insert::<World>(w.t(8), &at(4000)), None);
     });
 }

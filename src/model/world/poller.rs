@@ -84,8 +84,9 @@ impl Mini {
         self.clock.fetch_max(now, SeqCst);
         let fd = &self.poller().1;
         let at = fd.load(Ordering::Relaxed);
-        let relaxed = Ordering::Relaxed;
-        at <= now && fd.compare_exchange(at, MAX_WHEN, relaxed, relaxed).is_ok()
+        // Whom it wakes has seen what he did who set it.
+        let (order, failed) = (Ordering::Acquire, Ordering::Relaxed);
+        at <= now && fd.compare_exchange(at, MAX_WHEN, order, failed).is_ok()
     }
 
     /// The timerfd goes off, whatever the clock says.
@@ -93,9 +94,9 @@ impl Mini {
         self.set_fd(MAX_WHEN);
     }
 
-    /// timerfd_settime. A swap, for the kernel does one after the other; it orders nothing else.
+    /// timerfd_settime. A swap, for the kernel does one after the other.
     fn set_fd(&self, until: i64) {
-        self.poller().1.swap(until, Ordering::Relaxed);
+        self.poller().1.swap(until, Ordering::Release);
     }
 
     /// What the timerfd is set to.
