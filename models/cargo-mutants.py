@@ -46,7 +46,7 @@ PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = """lifetime modtimer movetimers heap heap/lag timer timer/locked timers timers/held adjust sweep fast run
 slab pool cache counters verify argbox"""
 # The files with tests of their own in src/, and which those are.
-UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
+UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test scan_test::short", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
 UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short scan_test::repairs")
 UNIT_TESTS.update(run="scan_test::p scan_test::a_pass", modtimer="scan_test::short scan_test::published")

@@ -181,3 +181,40 @@ fn a_slack_rounds_up() {
         l.put_back();
     });
 }
+
+/// In a fork child, what is given back is free whatever a lost thread was doing to it.
+#[test]
+fn a_free_node_has_nothing_else_in_its_word() {
+    for_each(|t, host, _| {
+        let _ = t.lock(host);
+        rank::leave(rank::TIMER);
+        t.set_free();
+        assert_eq!((t.state(), t.flags()), (State::Removed, FREED));
+    });
+}
+
+/// A freed timer's entry may be taken by an insertion: if nobody has the timer locked, and the entry
+/// is known to be stale.
+#[test]
+fn a_freed_timer_loses_its_entry() {
+    for_each(|t, host, state| {
+        assert_eq!(t.freed_in_heap(), None);
+        let mut l = t.lock(host);
+        l.set(FREED);
+        l.unlock(state);
+        let was = t.flags();
+        let l = t.lock(host);
+        assert_eq!(t.freed_in_heap(), None);
+        l.put_back();
+        let stale = (state == State::Modified).then_some(was);
+        assert_eq!(t.freed_in_heap(), stale);
+        if let Some(word) = stale {
+            t.set_taken_off(word);
+            assert_eq!((t.state(), t.freed_in_heap()), (State::Removed, None));
+            let l = t.lock(host);
+            assert_eq!((l.state, l.stamp()), (State::Removed, 0));
+            assert_eq!(l.flags(), was & 0xfff0);
+            l.put_back();
+        }
+    });
+}
