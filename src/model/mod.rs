@@ -17,6 +17,8 @@ mod clock;
 #[cfg(gt_loom)]
 mod del_sync;
 #[cfg(gt_loom)]
+mod fd;
+#[cfg(gt_loom)]
 mod fork;
 #[cfg(gt_loom)]
 mod lives;

@@ -1,144 +1,110 @@
 //! A P's pollable fd, for event loops of others: readable when the P wants
-//! gt_check_timers. A timerfd, or an eventfd with the virtual clock.
-//!
-//! It is set under its own lock, from a wake time that is read inside: two threads that
-//! set it cannot leave the older time in it.
+//! gt_check_timers. A timerfd, or an eventfd with the virtual clock. When it is set: timed_fd.rs.
 
 use super::sched::Sched;
+use super::timed_fd::TimedFd;
 use crate::engine::{MAX_WHEN, Procs};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::Kind;
-use crate::sync::{RawLock, rank};
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
-pub(crate) struct PollFd {
-    lock: RawLock,
-    /// -1: none was asked for. Changed under `lock`.
-    fd: AtomicI32,
-    /// What it is set to; under `lock`. -1: not known.
-    set: AtomicI64,
-}
+pub(crate) struct PollFd(TimedFd);
 
 impl PollFd {
     pub(crate) fn new() -> Self {
-        PollFd {
-            lock: RawLock::new(rank::FD),
-            fd: AtomicI32::new(-1),
-            set: AtomicI64::new(-1),
-        }
+        PollFd(TimedFd::new())
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.fd.load(Ordering::Acquire) >= 0
+        self.0.is_open()
+    }
+
+    pub(crate) fn is_open_now(&self) -> bool {
+        self.0.is_open_now()
     }
 
     pub(crate) fn fork_lock(&self) {
-        self.lock.lock();
-        rank::leave(rank::FD);
+        self.0.fork_lock();
     }
 
     pub(crate) fn fork_unlock(&self) {
-        self.lock.unlock();
+        self.0.fork_unlock();
     }
 
     /// The fd, made if there is none yet.
     pub(crate) fn open(&self, s: &Sched) -> Result<i32> {
-        self.lock.lock();
-        let mut fd = self.fd.load(Ordering::Relaxed);
-        if fd < 0 {
-            fd = create(s.clock().kind());
-            self.set.store(-1, Ordering::Relaxed);
-            self.fd.store(fd, Ordering::SeqCst);
-        }
-        self.lock.unlock();
-        if fd < 0 { Err(Error::MFile) } else { Ok(fd) }
+        self.0.open(|| create(s.clock().kind()))
     }
 
     pub(crate) fn close(&self) {
-        self.lock.lock();
-        let fd = self.fd.swap(-1, Ordering::SeqCst);
-        if fd >= 0 {
+        self.0.close(|fd| {
             // SAFETY: our fd, and nobody sets it any more.
             unsafe { libc::close(fd) };
-        }
-        self.lock.unlock();
+        });
     }
 
     /// In a fork child: the fd is shared with the parent. A new one takes its number.
     pub(crate) fn renew(&self, s: &Sched) {
-        let old = self.fd.load(Ordering::Relaxed);
-        if old < 0 {
-            return;
-        }
-        let new = create(s.clock().kind());
-        if new >= 0 {
-            // SAFETY: both are ours.
-            unsafe {
-                libc::dup3(new, old, libc::O_CLOEXEC);
-                libc::close(new);
+        self.0.renew(|old| {
+            let new = create(s.clock().kind());
+            if new >= 0 {
+                // SAFETY: both are ours.
+                unsafe {
+                    libc::dup3(new, old, libc::O_CLOEXEC);
+                    libc::close(new);
+                }
             }
-        }
-        self.set.store(-1, Ordering::Relaxed);
+        });
     }
 
     /// Sets it to the wake time.
     pub(crate) fn update(&self, s: &Sched, wake_time: impl FnOnce() -> i64) {
-        self.lock.lock();
-        let fd = self.fd.load(Ordering::Relaxed);
-        if fd >= 0 {
-            let when = match wake_time() {
-                0 => MAX_WHEN,
-                w => w,
-            };
-            self.set_to(s, fd, when);
-        }
-        self.lock.unlock();
-    }
-
-    fn set_to(&self, s: &Sched, fd: i32, when: i64) {
-        let kind = s.clock().kind();
-        if kind == Kind::Virtual {
-            let due = when <= s.now() && when != MAX_WHEN;
-            if due != (self.set.load(Ordering::Relaxed) == 1) {
-                let mut n = 1u64;
-                // SAFETY: an eventfd of ours, non-blocking; n is 8 bytes.
-                unsafe {
-                    let n = std::ptr::from_mut(&mut n).cast();
-                    if due {
-                        libc::write(fd, n, 8)
-                    } else {
-                        libc::read(fd, n, 8)
-                    };
-                }
-                self.set.store(due as i64, Ordering::Relaxed);
-            }
-            return;
-        }
-        // The host's clock is nobody's but his: wait for as long as is left on it.
-        let (value, flags) = match kind {
-            _ if when == MAX_WHEN => (0, 0),
-            Kind::Host => ((when - s.now()).max(1), 0),
-            Kind::Wall => (
-                (when - s.clock().offset()).max(1),
-                libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET,
-            ),
-            _ => (when, libc::TFD_TIMER_ABSTIME),
+        let when = || match wake_time() {
+            0 => MAX_WHEN,
+            w => w,
         };
-        if kind != Kind::Host
-            && kind != Kind::Wall
-            && self.set.load(Ordering::Relaxed) == when
-            && when > s.now()
-        {
-            return; // it stands there already, and has not gone off
-        }
-        self.set.store(when, Ordering::Relaxed);
-        // SAFETY: all zero is a disarmed itimerspec.
-        let mut its: libc::itimerspec = unsafe { std::mem::zeroed() };
-        its.it_value.tv_sec = value / 1_000_000_000;
-        its.it_value.tv_nsec = value % 1_000_000_000;
-        // SAFETY: a timerfd of ours; its lives through the call.
-        unsafe { libc::timerfd_settime(fd, flags, &its, std::ptr::null_mut()) };
+        self.0.update(when, |fd, when, was| set(s, fd, when, was));
     }
+}
+
+/// Sets the fd, which is set to `was`. Returns what it is set to then.
+fn set(s: &Sched, fd: i32, when: i64, was: i64) -> i64 {
+    let kind = s.clock().kind();
+    if kind == Kind::Virtual {
+        let due = when <= s.now() && when != MAX_WHEN;
+        if due != (was == 1) {
+            let mut n = 1u64;
+            // SAFETY: an eventfd of ours, non-blocking; n is 8 bytes.
+            unsafe {
+                let n = std::ptr::from_mut(&mut n).cast();
+                if due {
+                    libc::write(fd, n, 8)
+                } else {
+                    libc::read(fd, n, 8)
+                };
+            }
+        }
+        return due as i64;
+    }
+    // The host's clock is nobody's but his: wait for as long as is left on it.
+    let (value, flags) = match kind {
+        _ if when == MAX_WHEN => (0, 0),
+        Kind::Host => ((when - s.now()).max(1), 0),
+        Kind::Wall => (
+            (when - s.clock().offset()).max(1),
+            libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET,
+        ),
+        _ => (when, libc::TFD_TIMER_ABSTIME),
+    };
+    if kind != Kind::Host && kind != Kind::Wall && was == when && when > s.now() {
+        return was; // it stands there already, and has not gone off
+    }
+    // SAFETY: all zero is a disarmed itimerspec.
+    let mut its: libc::itimerspec = unsafe { std::mem::zeroed() };
+    its.it_value.tv_sec = value / 1_000_000_000;
+    its.it_value.tv_nsec = value % 1_000_000_000;
+    // SAFETY: a timerfd of ours; its lives through the call.
+    unsafe { libc::timerfd_settime(fd, flags, &its, std::ptr::null_mut()) };
+    when
 }
 
 fn create(kind: Kind) -> i32 {

@@ -18,6 +18,7 @@ mod registry;
 mod runs;
 mod sched;
 mod slot;
+mod timed_fd;
 mod tls;
 mod virtual_time;
 mod wait;

@@ -6,3 +6,4 @@ pub(crate) mod lifetime;
 pub(crate) mod note;
 pub(crate) mod runs;
 pub(crate) mod slot;
+pub(crate) mod timed_fd;

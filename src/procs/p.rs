@@ -97,6 +97,13 @@ impl P {
         }
     }
 
+    /// The same, if the P must be looked at earlier than was known, or the clock was moved.
+    pub(crate) fn update_fd_now(&self) {
+        if self.fd.is_open_now() {
+            self.update_fd();
+        }
+    }
+
     pub(crate) fn hold(&self) {
         self.sched().hold(&self.timers);
     }

@@ -440,7 +440,7 @@ impl Procs for Sched {
                 }
                 None => p.note.wakeup(),
             }
-            p.update_fd();
+            p.update_fd_now();
             tls::add_wake_depth(-1);
         });
     }

@@ -17,7 +17,7 @@ impl Sched {
         }
         self.registry.for_each_p(|p| {
             p.note.look_again();
-            p.update_fd();
+            p.update_fd_now();
         });
         Ok(())
     }
