@@ -84,6 +84,38 @@ TEST(rt_fires_on_a_worker, 60)
 }
 
 /* Armed before the first start, and while it is stopped: kept until the next start. */
+static atomic_int makers_ready;
+
+static void *makes_the_sched(void *arg)
+{
+    static struct counter never;
+    gt_sched *s;
+
+    (void)arg;
+    makers_ready++;
+    while (makers_ready < 8) {}
+    s = gt_runtime_sched();
+    CHECK(s != NULL);
+    CHECK_GT(gt_nanotime(s), 0);
+    CHECK_EQ(gt_timer_detach(must(gt_after_func(3600 * SEC, count_run, &never, NULL))), 0);
+    return s;
+}
+
+/* It is made at first use: by one of those who come first, and the others find it whole. */
+TEST(rt_sched_made_by_many, 30)
+{
+    pthread_t th[8];
+    void *s[8];
+
+    for (int i = 0; i < 8; i++)
+        th[i] = thread_start(makes_the_sched, NULL);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(pthread_join(th[i], &s[i]), 0);
+        CHECK_PTR_EQ(s[i], s[0]);
+    }
+    CHECK_EQ(get_stats(s[0]).pending, 8);
+}
+
 TEST(rt_armed_before_start, 60)
 {
     struct note n[20] = {{0}};

@@ -30,9 +30,9 @@ TARGET = os.path.abspath(os.environ.get("TARGET") or "target")
 CARGO = os.environ.get("CARGO") or "cargo"
 COPY = os.path.join(TARGET, "mutants", "tree")
 LIMIT = 300  # seconds for one test
-KINDS = ("loom", "shuttle", "rust", "c", "faults", "none")
+KINDS = ("loom", "shuttle", "rust", "c", "faults", "tsan", "none")
 # Of the kinds that make builds: the target, which is the program, and the most seconds of a test.
-MADE = {"c": ("build/ctests", "20"), "faults": ("build/faults/faults", "150")}
+MADE = {"c": ("build/ctests", "20"), "faults": ("build/faults/faults", "150"), "tsan": ("build/tsan/ctests", "150")}
 
 
 def fail(text):
@@ -134,7 +134,7 @@ def where(m):
         return "nothing: " + m.test
     if m.kind in ("loom", "shuttle"):
         return f"`{m.test}`"
-    return {"rust": "`cargo test` ", "c": "C test ", "faults": "fault test "}[m.kind] + f"`{m.test}`"
+    return {"rust": "`cargo test` ", "c": "C test ", "faults": "fault test ", "tsan": "ThreadSanitizer, C test "}[m.kind] + f"`{m.test}`"
 
 
 def table(found):
@@ -262,6 +262,8 @@ def test(m, kind, programs, name, log):
         else:
             args = [program, "--exact", "model::" + name]
         begin = os.path.getsize(log)
+        if kind == "tsan":
+            more.update(GT_TEST_SLOW="8", TSAN_OPTIONS="halt_on_error=1")
         status = command(args, log, LIMIT, **more)
         if status is None:
             return "hangs"
