@@ -50,6 +50,7 @@ static struct wall_timer {
     int open, fd, flags;
     int64_t when;
 } wall_timers[TIMERS];
+static atomic_int any_wall_timers;       /* else the lock is not taken: a fork child may find it held */
 static pthread_mutex_t wall_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic int64_t wall_offset;
 
@@ -79,6 +80,7 @@ int timerfd_create(int id, int flags)
     while (i < TIMERS && wall_timers[i].open)
         i++;
     CHECK_LT(i, TIMERS);
+    any_wall_timers = 1;
     wall_timers[i] = (struct wall_timer){.open = 1, .fd = fd};
     pthread_mutex_unlock(&wall_lock);
     return fd;
@@ -103,6 +105,8 @@ int timerfd_settime(int fd, int flags, const struct itimerspec *its, struct itim
     struct wall_timer *t = NULL;
     int r;
 
+    if (!any_wall_timers)
+        return (int)syscall(SYS_timerfd_settime, fd, flags, its, old);
     pthread_mutex_lock(&wall_lock);
     for (int i = 0; i < TIMERS && FROM_LIBRARY(); i++)
         if (wall_timers[i].open && wall_timers[i].fd == fd)
