@@ -69,7 +69,7 @@ static void grandchild(void *arg)
 
 static void child(int n)
 {
-    alarm(60 * test_slow());
+    alarm(30 * test_slow());
     for (int i = 0; i < LOADS; i++)
         load_check_child(&loads[i]);
     child_goes_on(&loads[n % LOADS]);

@@ -30,7 +30,9 @@ TARGET = os.path.abspath(os.environ.get("TARGET") or "target")
 CARGO = os.environ.get("CARGO") or "cargo"
 COPY = os.path.join(TARGET, "mutants", "tree")
 LIMIT = 300  # seconds for one test
-KINDS = ("loom", "shuttle", "rust", "c", "none")
+KINDS = ("loom", "shuttle", "rust", "c", "faults", "none")
+# Of the kinds that make builds: the target, which is the program, and the most seconds of a test.
+MADE = {"c": ("build/ctests", "20"), "faults": ("build/faults/faults", "150")}
 
 
 def fail(text):
@@ -132,7 +134,7 @@ def where(m):
         return "nothing: " + m.test
     if m.kind in ("loom", "shuttle"):
         return f"`{m.test}`"
-    return ("`cargo test` " if m.kind == "rust" else "C test ") + f"`{m.test}`"
+    return {"rust": "`cargo test` ", "c": "C test ", "faults": "fault test "}[m.kind] + f"`{m.test}`"
 
 
 def table(found):
@@ -164,7 +166,7 @@ def check(found):
 
 def refresh():
     """Makes the copy what the project is now; what has not changed is not touched."""
-    kept = ["src", "tests", "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "docs", "ctests", "include", "Makefile"]
+    kept = ["src", "tests", "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "docs", "ctests", "faults", "soak", "include", "Makefile"]
     for top in kept:
         source = os.path.join(ROOT, top)
         files = [source]
@@ -220,7 +222,7 @@ def link_or_copy(source, target):
 
 def lend(kind):
     """What the project's own builds have built of others, by the same flags, is not built again."""
-    source = {"rust": "debug", "c": ""}.get(kind, os.path.join(kind, "release"))
+    source = "debug" if kind == "rust" else "" if kind in MADE else os.path.join(kind, "release")
     if not source:  # by other flags
         return
     target = os.path.join(TARGET, "mutants", kind, os.path.basename(source))
@@ -232,12 +234,13 @@ def lend(kind):
 
 def build(kind, log):
     """The test program of this kind, of the copy as it is."""
-    target = os.path.join(TARGET, "mutants", kind)
+    target = os.path.join(TARGET, "mutants", "c" if kind in MADE else kind)
     lend(kind)
-    if kind == "c":
-        args = ["make", "--no-print-directory", "-j2", "build/ctests", "RELEASE_FEATURES="]
+    if kind in MADE:
+        program, _ = MADE[kind]
+        args = ["make", "--no-print-directory", "-j2", program, "RELEASE_FEATURES="]
         ok = command(args, log, TARGET=target, CARGO_TARGET_DIR=target, CARGO=CARGO) == 0
-        return [os.path.join(COPY, "build", "ctests")] if ok else None
+        return [os.path.join(COPY, program)] if ok else None
     args = CARGO.split() + ["test", "--quiet", "--no-run", "--target-dir", target, "--message-format", "json-render-diagnostics"]
     args += ["--lib", "--test", "engine"] if kind == "rust" else ["--release", "--lib"]
     flags = "" if kind == "rust" else f"--cfg gt_{kind}"
@@ -252,8 +255,8 @@ def test(m, kind, programs, name, log):
     more = dict(GT_SEED="1", GOTIMER_SEED="2", GT_SCHEDULES="100000", GT_SCHEDULE_DIR=os.path.dirname(log))
     ran = False
     for program in programs:
-        if kind == "c":
-            args = [program, "--limit", "20"] + name.split()
+        if kind in MADE:
+            args = [program, "--limit", MADE[kind][1]] + name.split()
         elif kind == "rust":
             args = [program, name]
         else:
@@ -265,8 +268,8 @@ def test(m, kind, programs, name, log):
         with open(log, encoding="utf-8", errors="replace") as f:
             f.seek(begin)
             text = f.read()
-        if kind == "c":
-            ran |= re.search(r"^[1-9]\d* passed|[1-9]\d* failed", text, re.M) is not None
+        if kind in MADE:
+            ran |= re.search(r"^(faults: )?[1-9]\d* passed|[1-9]\d* failed", text, re.M) is not None
         else:
             ran |= re.search(r"^running [1-9]", text, re.M) is not None
         if status != 0:
@@ -316,7 +319,7 @@ def run(found):
                 fail(f"{name} {result} without any mutation; see {log}")
         for m in mine:
             result = with_mutation(m, kind, lambda p, log: test(m, kind, p, m.test, log))
-            # A C test that waits for ever has its own limit; a model has its own bounds.
+            # A test in C that waits for ever has its limit; a model has its own bounds.
             good = result == "fails"
             print(f"mutants: {m.name} {'is caught by' if good else 'is NOT caught by'} {m.test}", flush=True)
             if not good:
@@ -331,19 +334,19 @@ def run(found):
 
 
 def find_c(m):
-    """The C tests that fail with it, quickest first."""
+    """The C tests or fault tests that fail with it, quickest first."""
 
     def use(programs, log):
-        command(programs + ["--limit", "20"] + os.environ.get("ONLY", m.test).split(), log)
+        command(programs + ["--limit", MADE[m.kind][1]] + os.environ.get("ONLY", m.test).split(), log)
         with open(log, encoding="utf-8", errors="replace") as f:
             hits = re.findall(r"^FAIL (\S+) \((\S+) s\)", f.read(), re.M)
         return [f"{name} {s}" for name, s in sorted(hits, key=lambda hit: float(hit[1]))]
 
-    print(m.name, with_mutation(m, "c", use), flush=True)
+    print(m.name, with_mutation(m, m.kind, use), flush=True)
 
 
 def find(m, all_tests):
-    if m.kind == "c":
+    if m.kind in MADE:
         return find_c(m)
     names = all_tests()
     kind = m.kind if m.kind in ("loom", "shuttle") else "loom"

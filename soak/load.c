@@ -258,6 +258,28 @@ void load_check(struct load *l)
                     (long long)(overdue / L_MS));
 }
 
+/* Nobody is bound to anything any more, and no callback is under way: whoever waits for one does
+ * not wait. What a lost thread was working on is left alone. */
+static void nothing_is_left_of_the_others(struct load *l)
+{
+    for (int i = 0; i < l->places; i++) {
+        int r = gt_acquirep(l->place[i].p);
+
+        CHECK(r == 0 || r == GT_ESTALE);     /* it was being replaced */
+        if (r == 0)
+            CHECK_PTR_EQ(gt_releasep(), l->place[i].p);
+    }
+    for (int i = 0; i < l->o.slots; i++) {
+        struct l_slot *sl = &l->slot[i];
+
+        if (atomic_load(&sl->busy) || sl->t == NULL)
+            continue;
+        CHECK_GE(gt_deltimer_sync(sl->t), 0);
+        CHECK_EQ(gt_timer_free(sl->t), 0);
+        sl->t = NULL;
+    }
+}
+
 void load_check_child(struct load *l)
 {
     gt_stats st;
@@ -282,6 +304,7 @@ void load_check_child(struct load *l)
     }
     while (gt_check_others(l->s, NULL, now, NULL, NULL) == 1) {}
     CHECK_GT(gt_time_sleep_until(l->s), now);
+    nothing_is_left_of_the_others(l);
     st = get_stats(l->s);
     CHECK_EQ(st.early, 0);
     check_conserved(l->s);
