@@ -20,6 +20,8 @@ model-replay: ## replay a schedule with which a storm failed (SCHEDULE=file)
 
 mutants: ## each mutation of docs/orderings.md makes the test fail that it names (MUTANTS="name ...", EVERY=N: each Nth)
 	$(need_cargo)
+	$(need_nightly)
+	$(need_cc)
 	$(need_python_mutants)
 	@$(PYTHON3) models/mutants.py check
 	@CARGO="$(CARGO)" TARGET="$(TARGET)" EVERY="$(EVERY)" $(PYTHON3) models/mutants.py run $(MUTANTS)
