@@ -44,7 +44,7 @@ need_valgrind = $(call need,valgrind,the memory checker,Debian: apt-get install 
 need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolchain install nightly --profile minimal)
 
 # For a make that builds much, unless the number of jobs was given.
-jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
 
 # The steps of `make check`, in order.
 CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readme examples install bench
