@@ -47,6 +47,23 @@ impl Other {
     }
 }
 
+/// So many kinds.
+const WRONG: u8 = 79;
+
+/// The error of a sched that is not made.
+fn refused(spoil: impl Fn(&mut gt_config)) -> i64 {
+    // SAFETY: all zero is a valid config but for its size; gt_sched_new looks at nothing else.
+    unsafe {
+        let mut config: gt_config = std::mem::zeroed();
+        config.size = size_of::<gt_config>();
+        spoil(&mut config);
+        match gt_sched_new(&config).is_null() {
+            true => gt_last_error().into(),
+            false => 0,
+        }
+    }
+}
+
 impl World {
     /// The n-th of them. Timers and Ps are taken from the world where a live one is needed.
     pub(super) fn wrong(&self, n: u8) {
@@ -70,7 +87,7 @@ impl World {
         let mut x = 0i64;
         // SAFETY: each is allowed, and refused.
         let (got, want): (i64, i32) = unsafe {
-            match n % 64 {
+            match n % WRONG {
                 0 => (gt_addtimer(no_t, clock, 0).into(), inval),
                 1 => (gt_modtimer(no_t, clock, 0, f, null_mut(), 0).into(), inval),
                 2 => (gt_resettimer(no_t, clock, 0).into(), inval),
@@ -149,10 +166,25 @@ impl World {
                     gt_modtimer_id(s, id, clock, 0, f, null_mut(), 0).into(),
                     GT_ESTALE,
                 ),
+                63 => (null(gt_sched_new_ticker(no_s, 1).is_null()).into(), inval),
+                64 => (null(gt_sched_new_ticker(s, 0).is_null()).into(), inval),
+                65 => (gt_sched_sleep(no_s, 1).into(), inval),
+                66 => (gt_synctest_leave(no_s).into(), inval),
+                67 => (gt_synctest_wait(no_s).into(), inval),
+                68 => (gt_synctest_wait(s).into(), inval), // nobody has joined
+                69 => (gt_stats_get(no_s, &mut std::mem::zeroed()).into(), inval),
+                70 => (gt_stats_json(no_s, null_mut(), 0).into(), inval),
+                71 => (gt_lateness_get(no_s, &mut 0, 1).into(), inval),
+                72 => (refused(|c| c.size = 0), inval),
+                73 => (refused(|c| c.size = 3), inval),
+                74 => (refused(|c| c.clock = 99), inval),
+                75 => (refused(|c| c.clock = GT_CLOCK_HOST), inval), // which has no nanotime
+                76 => (refused(|c| c.slack = -1), inval),
+                77 => (refused(|c| c.reserved = 1), inval),
                 _ => return self.wrong_id(id),
             }
         };
-        self.same(&format!("wrong call {}", n % 64), got, &[want.into()]);
+        self.same(&format!("wrong call {}", n % WRONG), got, &[want.into()]);
     }
 
     /// An id that was never given out.
