@@ -4,6 +4,7 @@
 #include "rtkit.h"
 #include "support.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -308,4 +309,47 @@ TEST(nodes_fork_waits_for_a_new_chunk, 20)
     thread_join(th);
     CHECK_EQ(gt_timer_free(b.t[0]), 0);
     close_sched(b.s);
+}
+
+/* Any number may be asked for, also the one that the first timer of a sched is about to get. */
+static struct {
+    gt_sched *s;
+    atomic_int asked;
+} early;
+
+static void *asks_too_early(void *arg)
+{
+    int status;
+
+    (void)arg;
+    while ((status = gt_timer_status_id(early.s, 1)) == GT_ESTALE)
+        early.asked++;
+    CHECK(status >= 0);
+    return NULL;
+}
+
+/* While memory for the first chunk is asked for, its number is asked for twice. */
+static void *asked_alloc(void *ctx, size_t size, size_t align)
+{
+    int asked = early.asked;
+
+    while (align == 1 << 16 && early.asked < asked + 2)
+        sched_yield();
+    return slow_alloc(ctx, size, align);
+}
+
+TEST(nodes_asked_for_while_they_are_made, 20)
+{
+    gt_host h = {.size = sizeof h, .alloc = asked_alloc, .free = give};
+    gt_config cfg = {.size = sizeof cfg, .host = &h, .clock = GT_CLOCK_VIRTUAL};
+    gt_timer *t;
+    pthread_t th;
+
+    CHECK((early.s = gt_sched_new(&cfg)) != NULL);
+    th = thread_start(asks_too_early, NULL);
+    t = make(early.s);
+    CHECK_EQ(gt_timer_id(t), 1);
+    thread_join(th);
+    CHECK_EQ(gt_timer_free(t), 0);
+    close_sched(early.s);
 }

@@ -12,7 +12,8 @@
 
 use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, rank};
 
-/// So long may due timers wait for a callback to end before another worker takes them.
+/// So long may due timers wait for a callback to end before another worker takes them. (The models
+/// have early timers.)
 pub(crate) const HAND_OVER: i64 = if cfg!(gt_model) { 30 } else { 100_000 };
 /// No deadline.
 const NEVER: i64 = i64::MAX;
