@@ -26,6 +26,8 @@ enum Op {
     /// May the entry that takes the place lag?
     Dodeltimer0(bool),
     Dodeltimer(usize),
+    /// The entry that was put in last gets another timer.
+    Replace(i64),
     /// Gives the minimum a key that is later by this much.
     Rekey0(i64, bool),
     Rekey(usize, i64),
@@ -46,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => any::<bool>().prop_map(Op::Dodeltimer0),
         2 => Just(Op::Dodeltimer0(true)),
         6 => (0usize..MOST).prop_map(Op::Dodeltimer),
+        4 => when().prop_map(Op::Replace),
         8 => (0i64..60, 0..4).prop_map(|(by, n)| Op::Rekey0(by, n > 0)),
         4 => (0usize..MOST, when()).prop_map(|(i, w)| Op::Rekey(i, w)),
         4 => (0usize..MOST).prop_map(Op::Remove),
@@ -100,8 +103,28 @@ impl Pair {
         } else {
             self.heap.doaddtimer(when, t);
             self.sorted.push(key(Entry { when, t }));
+            self.check_last(t)?;
         }
         Ok(())
+    }
+
+    /// This one was put in last.
+    fn check_last(&self, t: TimerRef) -> Result<(), String> {
+        match self.heap.last_added() {
+            Some((_, last)) if last == t => Ok(()),
+            other => Err(format!("{other:?} is said to be the last, not {t:?}")),
+        }
+    }
+
+    fn replace_last(&mut self, when: i64) -> Result<(), String> {
+        self.heap.settle();
+        let (Some((i, _)), Some(t)) = (self.heap.last_added(), self.free.pop()) else {
+            return Ok(());
+        };
+        self.forget(i)?;
+        self.heap.replace(i, when, t);
+        self.sorted.push(key(Entry { when, t }));
+        self.check_last(t)
     }
 
     /// Takes position i out of the model, as it is about to be taken off the heap.
@@ -138,6 +161,7 @@ impl Pair {
         let len = self.heap.len();
         match op {
             Op::Add(when) => self.add(*when, false)?,
+            Op::Replace(when) => self.replace_last(*when)?,
             Op::AddMany(when, n) => {
                 for i in 0..*n {
                     // Some before and some after the first, some equal to it.
