@@ -5,6 +5,7 @@
 use super::explore;
 use crate::engine::{Pool, Timer, TimerRef};
 use crate::host::{Hooks, Host};
+use crate::procs::bound::Bound;
 use crate::procs::lifetime::Lifetime;
 use crate::procs::slot::{FreeSlots, Slot};
 use crate::sync::{AtomicU64, Ordering, RawLock, rank};
@@ -20,6 +21,9 @@ struct Place {
     slot: Slot,
     /// What a wake hook reads of a P, and gt_p_free writes when it has waited for the hooks.
     used_by_hooks: UnsafeCell<()>,
+    bound: Bound,
+    /// What the thread does that is bound to it.
+    used_by_bound: UnsafeCell<()>,
     /// Owners that it has had.
     owners: Count,
 }
@@ -56,6 +60,8 @@ fn world(ps: usize, timers: usize) -> Arc<World> {
         places: std::array::from_fn(|_| Place {
             slot: Slot::new(),
             used_by_hooks: UnsafeCell::new(()),
+            bound: Bound::new(),
+            used_by_bound: UnsafeCell::new(()),
             owners: Count::new(0),
         }),
         free: FreeSlots::new(),
@@ -97,6 +103,7 @@ impl World {
         self.life.add_open();
         place.owners.fetch_add(1, SeqCst);
         place.slot.begin();
+        place.bound.clear();
     }
 
     /// As Sched::destroy_if.
@@ -163,6 +170,7 @@ impl World {
         self.registry.unlock();
         place.slot.wait_for_hooks(&self.host);
         place.used_by_hooks.with_mut(|_| ());
+        place.bound.clear();
         self.unhold(p);
     }
 
@@ -298,6 +306,50 @@ fn model_wake_hook_against_p_free_and_p_new() {
             },
         ],
         |w| assert!(!w.places[0].slot.is_dead()),
+    );
+}
+
+/// Two threads are bound to a P, one after the other: the second one sees what the first one did.
+#[test]
+fn model_bound_one_after_the_other() {
+    fn use_it(w: &World, token: u64) {
+        let place = &w.places[0];
+        if place.bound.bind(token) {
+            place.used_by_bound.with_mut(|_| ());
+            assert!(place.bound.is(token));
+            place.bound.unbind(token);
+        }
+    }
+    model(
+        false,
+        3,
+        || world(1, 0),
+        [|w| use_it(w, 1), |w| use_it(w, 2)],
+        |w| assert!(w.places[0].bound.is(0)),
+    );
+}
+
+/// A thread lets its P go, which was freed meanwhile, and whose slot has another P, to which another
+/// thread is bound.
+#[test]
+fn model_unbinding_against_p_free_and_p_new() {
+    model(
+        true,
+        3,
+        || {
+            let w = world(1, 0);
+            assert!(w.places[0].bound.bind(1));
+            w
+        },
+        [
+            |w| w.places[0].bound.unbind(1),
+            |w| {
+                w.p_free(0);
+                assert_eq!(w.p_new(), Some(0));
+                assert!(w.places[0].bound.bind(2));
+            },
+        ],
+        |w| assert!(w.places[0].bound.is(2)),
     );
 }
 

@@ -14,7 +14,6 @@ use crate::host::unusual::{self, FORKED};
 use crate::sync::{RawLock, rank};
 use std::cell::UnsafeCell;
 use std::sync::Once;
-use std::sync::atomic::Ordering;
 
 struct Scheds {
     lock: RawLock,
@@ -159,8 +158,8 @@ fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
     s.fork_repair(me);
     s.bubble.forget_others(s);
     s.registry.for_each_slot(|p| {
-        if p.bound.load(Ordering::Relaxed) != me {
-            p.bound.store(0, Ordering::Relaxed);
+        if !p.bound.is(me) {
+            p.bound.clear();
         }
         p.slot.forget_hooks();
         p.note.forget_sleepers();

@@ -4,6 +4,7 @@
 mod adopt;
 mod blocked;
 mod blocks;
+mod bound;
 mod bubble;
 mod epoch;
 mod fd;

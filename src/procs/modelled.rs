@@ -2,6 +2,7 @@
 
 pub(crate) mod blocked;
 pub(crate) mod blocks;
+pub(crate) mod bound;
 pub(crate) mod lifetime;
 pub(crate) mod note;
 pub(crate) mod runs;

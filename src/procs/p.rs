@@ -3,6 +3,7 @@
 //! Ps stand in a table of the sched that never moves or shrinks, so an index, as timers
 //! keep one, always names a P; it may be dead. When a slot is used again: see slot.rs.
 
+use super::bound::Bound;
 use super::fd::PollFd;
 use super::note::{Left, Note};
 use super::sched::Sched;
@@ -12,14 +13,13 @@ use crate::error::Result;
 use crate::host::Kind;
 use std::ffi::c_void;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 #[repr(C, align(64))]
 pub(crate) struct P {
     timers: Timers,
     pub(crate) slot: Slot,
-    /// Token of the thread that is bound to it; 0: none.
-    pub(crate) bound: AtomicU64,
+    pub(crate) bound: Bound,
     pub(crate) note: Note,
     pub(crate) fd: PollFd,
     pub(crate) userdata: AtomicPtr<c_void>,
@@ -43,7 +43,7 @@ impl P {
         P {
             timers: Timers::new(sched.cast(), index),
             slot: Slot::new(),
-            bound: AtomicU64::new(0),
+            bound: Bound::new(),
             note: Note::new(),
             fd: PollFd::new(),
             userdata: AtomicPtr::new(std::ptr::null_mut()),
@@ -64,7 +64,7 @@ impl P {
     pub(crate) fn revive(&self) {
         self.timers.set_quick(self.sched().quick());
         self.slot.begin();
-        self.bound.store(0, Ordering::Relaxed);
+        self.bound.clear();
         self.userdata.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.note.clear();
     }

@@ -287,7 +287,7 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
     }
     to.update_fd();
     p.slot.wait_for_hooks(s.host());
-    p.bound.store(0, Ordering::Release);
+    p.bound.clear();
     p.note.look_again();
     p.fd.close();
     s.unhold(p);

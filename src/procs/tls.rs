@@ -155,7 +155,7 @@ pub(crate) fn quick_p(_: &Timers) -> Option<&P> {
     // SAFETY: null or a P of the sched that quick_block was asked for; Ps' slots stay.
     let p = unsafe { l.p.get().as_ref() }?;
     // Freed meanwhile, it may be somebody else's by now. That it is alive is seen under its lock.
-    (p.bound.load(Ordering::Relaxed) == l.token.get()).then_some(p)
+    p.bound.is(l.token.get()).then_some(p)
 }
 
 #[cold]
@@ -190,7 +190,7 @@ pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
     }
     // SAFETY: the P belongs to `s`, which lives, and Ps' slots stay.
     let p = unsafe { &*p };
-    (p.bound.load(Ordering::Relaxed) == near().token.get() && !p.is_dead()).then_some(p)
+    (p.bound.is(near().token.get()) && !p.is_dead()).then_some(p)
 }
 
 /// Binds the calling thread to a P.
@@ -206,9 +206,9 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
             Err(Error::Busy)
         };
     }
-    p.bound
-        .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
-        .map_err(|_| Error::Busy)?;
+    if !p.bound.bind(me) {
+        return Err(Error::Busy);
+    }
     acquire(&raw const p.bound);
     set_bound(p.sched().uid, std::ptr::from_ref(p));
     Ok(())
@@ -225,10 +225,7 @@ pub(crate) fn releasep() -> Option<&'static P> {
     let me = near().token.get();
     let p = with_bound(|p| {
         release(&raw const p.bound);
-        // Only if it is still ours: freed meanwhile, it may be somebody else's by now.
-        let _ = p
-            .bound
-            .compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed);
+        p.bound.unbind(me);
         p
     });
     set_bound(0, std::ptr::null());
@@ -248,7 +245,7 @@ fn with_bound<R>(f: impl FnOnce(&'static P) -> R) -> Option<R> {
         if s.uid == uid {
             // SAFETY: the P's sched is alive, and Ps' slots stay as long.
             let p = unsafe { &*p };
-            if p.bound.load(Ordering::Relaxed) == near().token.get() && !p.is_dead() {
+            if p.bound.is(near().token.get()) && !p.is_dead() {
                 found = f.take().map(|f| f(p));
             }
         }
