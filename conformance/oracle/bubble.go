@@ -298,6 +298,9 @@ func (b *bubble) sleep(who int, o op) string {
 	if when(o.d) == math.MaxInt64 {
 		return "" // it could not be brought home
 	}
+	b.reached[sleepZero] = b.reached[sleepZero] || o.d == 0
+	b.reached[sleepNegative] = b.reached[sleepNegative] || o.d < 0
+	b.reached[sleepTiny] = b.reached[sleepTiny] || o.d > 0 && o.d < 10
 	b.asleep[who] = true
 	b.mu.Unlock()
 	time.Sleep(time.Duration(o.d))

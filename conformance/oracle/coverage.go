@@ -90,6 +90,9 @@ const (
 	collideFireReceive
 	freePending
 	freeUnreceived
+	sleepZero
+	sleepNegative
+	sleepTiny
 	burst
 	burstThree
 	situations
@@ -174,6 +177,9 @@ var situationNames = [situations]string{
 	collideFireReceive:   "one instant: a callback and a blocked receiver",
 	freePending:          "free: a pending one",
 	freeUnreceived:       "free: an unreceived value",
+	sleepZero:            "sleep: for 0",
+	sleepNegative:        "sleep: for a negative duration",
+	sleepTiny:            "sleep: for a few nanoseconds",
 	burst:                "at once: two operations with no quiet between",
 	burstThree:           "at once: three or more",
 }
