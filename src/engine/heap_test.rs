@@ -116,6 +116,13 @@ impl Pair {
         }
     }
 
+    /// If nothing may lag, any position can be looked at; debug builds see to that.
+    fn check_lag(&self, lag: bool) {
+        if !lag && self.heap.len() > 0 {
+            let _ = self.heap.get(self.heap.len() - 1);
+        }
+    }
+
     fn replace_last(&mut self, when: i64) -> Result<(), String> {
         self.heap.settle();
         let (Some((i, _)), Some(t)) = (self.heap.last_added(), self.free.pop()) else {
@@ -182,6 +189,7 @@ impl Pair {
             Op::Dodeltimer0(lag) if len > 0 => {
                 self.forget(0)?;
                 self.heap.dodeltimer0(*lag);
+                self.check_lag(*lag);
             }
             Op::Dodeltimer(i) if len > 0 => {
                 self.heap.settle();
@@ -194,6 +202,7 @@ impl Pair {
                 take(&mut self.sorted, key(e))?;
                 self.sorted.push(key(Entry { when, t: e.t }));
                 self.heap.rekey0(when, *lag);
+                self.check_lag(*lag);
             }
             Op::Rekey(i, when) if len > 0 => {
                 self.heap.settle();
