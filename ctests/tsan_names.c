@@ -1,5 +1,5 @@
 /* Used in the ThreadSanitizer build only: names that newer instrumentation calls and older
- * runtimes lack, and what the runtime must not report.
+ * runtimes lack.
  *
  * The plain functions are intercepted by the runtime, so what they touch is seen. Weak: a
  * runtime that has these names keeps its own. */
@@ -22,14 +22,5 @@ __attribute__((weak)) void *__tsan_memcpy(void *to, const void *from, size_t n)
 __attribute__((weak)) void *__tsan_memmove(void *to, const void *from, size_t n)
 {
     return memmove(to, from, n);
-}
-
-/* crossbeam-epoch makes its collector under the standard library's Once, which is not
- * instrumented: that its maker comes before its users is not seen. Nothing of ours runs inside
- * these functions. */
-const char *__tsan_default_suppressions(void)
-{
-    return "race:crossbeam_epoch*Collector*register\n"
-           "race:crossbeam_epoch*default*with_handle\n";
 }
 #endif

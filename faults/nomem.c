@@ -3,6 +3,7 @@
  * when it is made again; or it works. In the end all has been conserved and given back. Then
  * two refusals at once, and refusals at random under load. */
 #include "nomem.h"
+#include "system.h"
 
 #include <unistd.h>
 
@@ -11,6 +12,11 @@ PLANT(refused_is_done, nomem_time_each_request, "CHECK((s) != NULL) is false");
 PLANT(refused_is_done, nomem_runtime_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
 PLANT(half_done, nomem_engine_pairs, "now.armed == before->armed is false");
 PLANT(half_done, nomem_time_pairs, "now.armed == before->armed is false");
+PLANT(refused_is_done, nomem_system_engine_each_request, "CHECK((s) != NULL) is false");
+PLANT(refused_is_done, nomem_system_time_each_request, "CHECK((s) != NULL) is false");
+PLANT(kept, nomem_system_large_each_request, "system_blocks == 0 is false");
+PLANT(refused_is_done, nomem_system_runtime_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
+PLANT(refused_is_done, nomem_system_spares_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
 PLANT_FORGET(nomem_under_load);
 
 struct memory memory;
@@ -72,6 +78,32 @@ void memory_start(int64_t first, int64_t second)
     memset(&before, 0, sizeof before);
 }
 
+/* The same without the hook: the library's own requests to the C library are what counts. */
+static int count_request(void)
+{
+    if (!is_denied(++memory.calls))
+        return 0;
+    memory.denied++;
+    return 1;
+}
+
+void memory_start_system(int64_t first, int64_t second)
+{
+    memory_start(first, second);
+    memset(&memory.host, 0, sizeof memory.host);
+    memory.host.size = sizeof memory.host;
+    memory.by_system = 1;
+    system_refuses = count_request;
+}
+
+void memory_is_back(void)
+{
+    CHECK_EQ(memory.blocks, 0);
+    CHECK_EQ(memory.bytes, 0);
+    CHECK_EQ(system_blocks, 0);
+    CHECK_EQ(system_mapped, 0);
+}
+
 void before_call(struct before *b)
 {
     b->denied = memory.denied;
@@ -111,15 +143,17 @@ int refused(struct before *b, int r, const char *what)
 
 /* ---- each request in turn, and pairs ---- */
 
-static void each_request(int64_t (*work)(void))
+typedef void start_fn(int64_t first, int64_t second);
+
+static void each_request(int64_t (*work)(void), start_fn *start)
 {
     int64_t n;
 
-    memory_start(0, 0);
+    start(0, 0);
     n = work();
     CHECK_GT(n, 5);
     for (int64_t i = 1; i <= n; i++) {
-        memory_start(i, 0);
+        start(i, 0);
         work();
         CHECK_EQ(memory.denied, 1);
     }
@@ -143,46 +177,56 @@ static void pairs(int64_t (*work)(void), int count)
     }
 }
 
-TEST(nomem_engine_each_request, 120) { each_request(work_engine); }
+TEST(nomem_engine_each_request, 120) { each_request(work_engine, memory_start); }
 TEST(nomem_engine_pairs, 120) { pairs(work_engine, rounds(150, 5000)); }
-TEST(nomem_time_each_request, 120) { each_request(work_time); }
+TEST(nomem_time_each_request, 120) { each_request(work_time, memory_start); }
 TEST(nomem_time_pairs, 120) { pairs(work_time, rounds(300, 10000)); }
+
+TEST(nomem_system_engine_each_request, 120) { each_request(work_engine, memory_start_system); }
+TEST(nomem_system_time_each_request, 120) { each_request(work_time, memory_start_system); }
+TEST(nomem_system_large_each_request, 120) { each_request(work_large, memory_start_system); }
 
 /* The runtime's sched is made once in a process: each round is a process. */
 static int runtime_pipe[2];
+static int64_t (*runtime_work)(void);
 
 static void runtime_round(void *arg)
 {
     int64_t n;
 
     (void)arg;
-    n = work_runtime();
+    n = runtime_work();
     CHECK_EQ(write(runtime_pipe[1], &n, sizeof n), (ssize_t)sizeof n);
 }
 
-static int64_t runtime_rounds(int64_t first, int64_t second)
+static int64_t runtime_rounds(start_fn *start, int64_t first, int64_t second)
 {
     int64_t n = 0;
 
-    memory_start(first, second);
+    start(first, second);
     must_pass_in_child(runtime_round, NULL);
     CHECK_EQ(read(runtime_pipe[0], &n, sizeof n), (ssize_t)sizeof n);
     return n;
 }
 
-TEST(nomem_runtime_each_request, 120)
+static void runtime_each_request(int64_t (*work)(void), start_fn *start)
 {
     int64_t n;
 
+    runtime_work = work;
     CHECK_EQ(pipe(runtime_pipe), 0);
-    n = runtime_rounds(0, 0);
+    n = runtime_rounds(start, 0, 0);
     CHECK_GT(n, 5);
     for (int64_t i = 1; i <= n + 2; i++)   /* its threads come in any order */
-        runtime_rounds(i, 0);
+        runtime_rounds(start, i, 0);
     for (int64_t i = 1; i <= n; i++)
-        runtime_rounds(i, i + 1);
+        runtime_rounds(start, i, i + 1);
     printf("%lld requests\n", (long long)n);
 }
+
+TEST(nomem_runtime_each_request, 120) { runtime_each_request(work_runtime, memory_start); }
+TEST(nomem_system_runtime_each_request, 120) { runtime_each_request(work_runtime, memory_start_system); }
+TEST(nomem_system_spares_each_request, 120) { runtime_each_request(work_spares, memory_start_system); }
 
 /* ---- at random, under load ---- */
 

@@ -10,12 +10,16 @@ struct memory {
     _Atomic int64_t deny[2];     /* the numbers of the requests that get NULL; 0: none */
     _Atomic int64_t one_in;      /* > 0: besides, one in so many, at random */
     _Atomic uint64_t rng;
-    gt_host host;
+    gt_host host;                /* with the alloc hook, unless by_system */
+    int by_system;               /* the library asks the C library, which refuses (system.h) */
 };
 
 extern struct memory memory;
 
 void memory_start(int64_t first, int64_t second);
+void memory_start_system(int64_t first, int64_t second);
+/* All that the library has got it has given back. */
+void memory_is_back(void);
 void memory_host(gt_host *h);
 
 /* What may not change when a call is refused. s NULL: nothing is looked at. */
@@ -70,5 +74,7 @@ extern struct before before;
 int64_t work_engine(void);
 int64_t work_time(void);
 int64_t work_runtime(void);
+int64_t work_large(void);        /* by_system: what only grows without an alloc hook */
+int64_t work_spares(void);       /* the runtime with a spare thread */
 
 #endif

@@ -6,7 +6,6 @@ mod blocked;
 mod blocks;
 mod bound;
 mod bubble;
-mod epoch;
 mod fd;
 mod fork;
 mod last;

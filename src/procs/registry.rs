@@ -2,14 +2,13 @@
 //! timerp_mask, and what looks at all of them: `timeSleepUntil`, and `checkTimers` over
 //! other Ps as `stealWork` does it.
 //!
-//! The table only grows. The list of live Ps is copied on write; crossbeam-epoch keeps an
-//! old copy until nobody walks it any more. A walk pins the epoch for a few loads, never
-//! over a callback.
+//! The table only grows. Which of its Ps live is said by a bit for each, so nothing is
+//! allocated, by those who change it or by those who walk over it, and nothing is kept for the
+//! latter: an index always names a P, which may be dead by the time it is looked at.
 //!
 //! P 0 is the orphan set. It takes the timers when no other P lives, and counts as dead
 //! while one does. `gt_p_new` adopts it.
 
-use super::epoch;
 use super::p::P;
 use super::sched::Sched;
 use super::slot::FreeSlots;
@@ -18,9 +17,8 @@ use crate::engine::{Checked, Hold, MAX_WHEN, Procs, check_timers, move_timers};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sync::{RawLock, rank};
-use crossbeam_epoch::{Atomic, Guard, Owned};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Ps of a segment: one word of the timerp_mask.
 const SEGMENT: usize = 64;
@@ -40,13 +38,13 @@ pub(crate) struct Registry {
     /// Guards which Ps live; held over new, free and adopt.
     pub(crate) lock: RawLock,
     segments: [AtomicPtr<Segment>; SEGMENTS],
-    /// Indexes of live Ps, ascending. Changed under `lock`.
-    live: Atomic<Vec<u32>>,
+    /// Bit i of word n: P 64n + i lives. Never the orphan set's. Changed under `lock`.
+    live: [AtomicU64; SEGMENTS],
     /// Slots ever used; under `lock`.
     slots: AtomicU32,
     pub(crate) free: FreeSlots,
-    /// Where the next choice of a P begins.
-    turn: AtomicUsize,
+    /// The P that was chosen last.
+    turn: AtomicU32,
 }
 
 impl Registry {
@@ -54,10 +52,10 @@ impl Registry {
         Registry {
             lock: RawLock::new(rank::REGISTRY),
             segments: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
-            live: Atomic::new(Vec::new()),
+            live: [const { AtomicU64::new(0) }; SEGMENTS],
             slots: AtomicU32::new(0),
             free: FreeSlots::new(),
-            turn: AtomicUsize::new(0),
+            turn: AtomicU32::new(0),
         }
     }
 
@@ -107,48 +105,54 @@ impl Registry {
         }
     }
 
-    /// Ps that live, the orphan set not counted.
-    pub(crate) fn live(&self) -> usize {
-        let guard = epoch::pin();
-        self.list(&guard).len()
+    /// Does a P live, the orphan set not counted?
+    pub(crate) fn any_live(&self) -> bool {
+        self.live_from(1).is_some()
     }
 
-    fn list<'g>(&self, guard: &'g Guard) -> &'g [u32] {
-        // Acquire: the Ps named in the list are seen as they were when it was published.
-        let shared = self.live.load(Ordering::Acquire, guard);
-        // SAFETY: never null, and kept while the epoch is pinned.
-        unsafe { shared.deref() }
-    }
-
-    /// Publishes another list. Registry lock held.
-    fn change_list(&self, f: impl FnOnce(&mut Vec<u32>)) {
-        let guard = epoch::pin();
-        let mut list = self.list(&guard).to_vec();
-        f(&mut list);
-        let old = self.live.swap(Owned::new(list), Ordering::AcqRel, &guard);
-        // SAFETY: no longer reachable; those who walk it are pinned.
-        unsafe { guard.defer_destroy(old) };
+    /// A P begins or ceases to live. Registry lock held.
+    fn set_live(&self, p: &P, on: bool) {
+        let (word, bit) = (
+            &self.live[p.index as usize / SEGMENT],
+            1 << (p.index as usize % SEGMENT),
+        );
+        // AcqRel: who sees the bit sees the P as it was when it began to live.
+        if on {
+            word.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
     }
 
     /// A P for an arming from a thread that has none: each in turn.
     pub(crate) fn choose(&self) -> &P {
-        let guard = epoch::pin();
-        let list = self.list(&guard);
-        if list.is_empty() {
+        // Relaxed: two who choose the same one do no harm.
+        let last = self.turn.load(Ordering::Relaxed);
+        let next = self.live_from(last + 1).or_else(|| self.live_from(1));
+        let Some(p) = next else {
             return self.orphan();
-        }
-        self.p(list[self.turn.fetch_add(1, Ordering::Relaxed) % list.len()])
+        };
+        self.turn.store(p.index, Ordering::Relaxed);
+        p
     }
 
     /// The first live P whose index is `from` or above.
     fn live_from(&self, from: u32) -> Option<&P> {
-        let guard = epoch::pin();
-        let list = self.list(&guard);
-        let at = list.partition_point(|&i| i < from);
-        list.get(at).map(|&i| self.p(i))
+        let (first, skip) = (from as usize / SEGMENT, from as usize % SEGMENT);
+        let mut wanted = u64::MAX << skip;
+        let used = self.slots.load(Ordering::Acquire) as usize;
+        for n in first..used.div_ceil(SEGMENT) {
+            // Acquire: see set_live.
+            let bits = self.live[n].load(Ordering::Acquire) & wanted;
+            if bits != 0 {
+                return Some(self.p((n * SEGMENT) as u32 + bits.trailing_zeros()));
+            }
+            wanted = u64::MAX;
+        }
+        None
     }
 
-    /// Each live P and the orphan set, one after the other; no epoch is pinned in `f`.
+    /// Each live P and the orphan set, one after the other.
     pub(crate) fn for_each_p(&self, mut f: impl FnMut(&P)) {
         f(self.orphan());
         let mut from = 1;
@@ -215,9 +219,6 @@ impl Registry {
                 unsafe { host.free(p.cast(), size_of::<Segment>(), align_of::<Segment>()) };
             }
         }
-        let old = std::mem::replace(&mut self.live, Atomic::null());
-        // SAFETY: the only owner; the list was made by Owned::new.
-        drop(unsafe { old.into_owned() });
     }
 }
 
@@ -262,10 +263,7 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
     }
     orphan.release_heap(s.host());
     p.set_dead(false);
-    r.change_list(|list| {
-        let at = list.partition_point(|&i| i < p.index);
-        list.insert(at, p.index);
-    });
+    r.set_live(p, true);
     Ok(p)
 }
 
@@ -296,11 +294,10 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
 
 /// Returns also the P that the timers went to.
 fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'a P) {
-    let to = {
-        let guard = epoch::pin();
-        let other = r.list(&guard).iter().find(|&&i| i != p.index);
-        other.map_or(r.orphan(), |&i| r.p(i))
-    };
+    let first = r.live_from(1);
+    let other = first.filter(|o| !std::ptr::eq(*o, p));
+    let to = other.or_else(|| r.live_from(p.index + 1));
+    let to = to.unwrap_or(r.orphan());
     if p.is_dead() {
         return (Err(Error::Stale), to);
     }
@@ -311,7 +308,7 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'
     }
     // From here on nobody inserts into p; those who look for a P find another one.
     let last = to.index == 0;
-    r.change_list(|list| list.retain(|&i| i != p.index));
+    r.set_live(p, false);
     if last {
         to.set_dead(false);
     }
@@ -320,10 +317,7 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'
         if let Err(e) = move_timers(s, to, p) {
             // Others have filled the room meanwhile: p lives on.
             p.set_dead(false);
-            r.change_list(|list| {
-                let at = list.partition_point(|&i| i < p.index);
-                list.insert(at, p.index);
-            });
+            r.set_live(p, true);
             if last {
                 to.set_dead(true);
                 while to.num_timers() > 0 && move_timers(s, p, to).is_ok() {}

@@ -238,7 +238,7 @@ impl Sched {
     /// `shutdown`. Their handles stay good for gt_timer_free.
     pub(crate) fn close(&self, shutdown: impl FnOnce(&Sched)) -> Result<()> {
         self.registry.lock.lock();
-        if self.builtin || self.registry.live() > 0 {
+        if self.builtin || self.registry.any_live() {
             self.registry.lock.unlock();
             return Err(Error::Busy);
         }
