@@ -4,6 +4,8 @@
 mod adjust;
 mod argbox;
 pub(crate) mod cache;
+#[cfg(feature = "checked")]
+pub(crate) mod checked;
 mod counters;
 pub(crate) mod fast;
 mod heap;
@@ -42,8 +44,6 @@ pub(crate) use movetimers::{BATCH, move_timers};
 pub(crate) use run::{
     Checked, Hold, check_timers, end_lost_runs, next_tick, runtimer, take_lost_runs,
 };
-#[cfg(feature = "checked")]
-pub(crate) use slab::checked;
 #[cfg(all(test, not(gt_model)))]
 pub(crate) use slab::set_generation;
 pub(crate) use slab::{

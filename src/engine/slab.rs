@@ -5,6 +5,8 @@
 //! and there the timer's generation. An id is (chunk, slot, generation).
 
 use super::cache::Cache;
+#[cfg(feature = "checked")]
+use super::checked;
 use super::pool::{self, Pool};
 use super::tables::Tables;
 use super::timer::{FREED, Func, Timer, TimerRef};
@@ -15,7 +17,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const CHUNK_BYTES: usize = 1 << 16;
+pub(super) const CHUNK_BYTES: usize = 1 << 16;
 /// Timers of a chunk: 64 bytes each, and 4 for the generation.
 pub(crate) const SLOTS: usize = 960;
 const SLOT_BITS: u32 = 10;
@@ -165,6 +167,10 @@ impl Slab {
         Ok((p.cast(), Part::Alone))
     }
 
+    /// Where the timers of a chunk begin.
+    #[cfg(feature = "checked")]
+    pub(super) const FIRST: usize = std::mem::offset_of!(Chunk, timers);
+
     fn at(&self, index: u32) -> Option<TimerRef> {
         let chunk = self.tables.get((index >> SLOT_BITS) as usize)?;
         let t = chunk.timers.get(index as usize & ((1 << SLOT_BITS) - 1))?;
@@ -291,65 +297,6 @@ pub(crate) fn raise_generation(t: TimerRef) {
 pub(crate) fn id(t: TimerRef) -> u64 {
     let (chunk, slot) = locate(t);
     (chunk.no as u64) << (SLOT_BITS + 32) | (slot as u64) << 32 | generation(t) as u64
-}
-
-/// The checked build: which addresses are chunks of ours?
-#[cfg(feature = "checked")]
-pub(crate) mod checked {
-    use crate::sync::{RawLock, rank};
-    use std::cell::UnsafeCell;
-    use std::collections::BTreeSet;
-
-    struct Chunks {
-        lock: RawLock,
-        /// Guarded by `lock`.
-        set: UnsafeCell<BTreeSet<usize>>,
-    }
-
-    // SAFETY: `set` is guarded by `lock`.
-    unsafe impl Sync for Chunks {}
-
-    static CHUNKS: Chunks = Chunks {
-        lock: RawLock::new(rank::CHUNKS),
-        set: UnsafeCell::new(BTreeSet::new()),
-    };
-
-    fn with<R>(f: impl FnOnce(&mut BTreeSet<usize>) -> R) -> R {
-        CHUNKS.lock.lock();
-        // SAFETY: the lock is held; f gets the only reference.
-        let r = f(unsafe { &mut *CHUNKS.set.get() });
-        CHUNKS.lock.unlock();
-        r
-    }
-
-    pub(crate) fn fork_lock() {
-        CHUNKS.lock.lock();
-        rank::leave(rank::CHUNKS);
-    }
-
-    pub(crate) fn fork_unlock() {
-        CHUNKS.lock.unlock();
-    }
-
-    pub(super) fn add(base: usize) {
-        with(|c| c.insert(base));
-    }
-
-    pub(super) fn remove(base: usize) {
-        with(|c| c.remove(&base));
-    }
-
-    /// Is this the address of a timer of ours?
-    pub(crate) fn is_timer(addr: usize) -> bool {
-        let base = addr & !(super::CHUNK_BYTES - 1);
-        let first = std::mem::offset_of!(super::Chunk, timers);
-        let end = first + super::SLOTS * size_of::<super::Timer>();
-        let at = addr - base;
-        with(|c| c.contains(&base))
-            && at >= first
-            && at < end
-            && (at - first).is_multiple_of(size_of::<super::Timer>())
-    }
 }
 
 #[cfg(all(test, not(gt_model)))]

@@ -17,7 +17,7 @@
 //! | `TIMERS2` | the second P's, in adopt only, by address | its heap |
 //! | `TIMER` | a timer's status lock | the timer's fields |
 //! | `SLAB` | the slab; the blocks of counters; the free slots of Ps | free nodes, chunks |
-//! | `CHUNKS` | the checked build's set of chunks | which addresses are timers |
+//! | `CHUNKS` | the checked build's list of chunks | who changes it |
 //!
 //! Debug builds check it at each lock. No callback and no drop function is called with one
 //! of them held, nor the hooks that may call back: wake_netpoller, preempt_stop,
