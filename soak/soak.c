@@ -194,7 +194,7 @@ struct figure {
     int64_t value;
 };
 
-enum { FIGURES = 24 };
+enum { FIGURES = 25 };
 
 static int collect(struct figure *f, int64_t seconds)
 {
@@ -223,6 +223,7 @@ static int collect(struct figure *f, int64_t seconds)
         {"functions", "functions armed with gt_after_func", l_get(users.funcs_armed)},
         {"waits", "waits for sockets", l_get(users.waits)},
         {"timeouts", "of these, ended by a deadline", l_get(users.timeouts)},
+        {"bubbles", "bubbles in which hours went by", l_get(users.dreams)},
     };
 
     CHECK_EQ(sizeof all / sizeof *all, FIGURES);

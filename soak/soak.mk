@@ -26,7 +26,7 @@ soak: $(SOAK) ## everything at once for T seconds (60), every arming accounted f
 	@[ $(T) -lt 600 ] || cp $(B)/soak/last.json $(B)/soak/long.json   # for docs/proof.md
 
 # plant|what the check says that is meant for it
-SOAK_PLANTED := 'forget|st.fired == s.fired is false' 'wake|a lost wake: a timer that is due'
+SOAK_PLANTED := 'forget|st.fired == s.fired is false' 'forget_function|users: lost' 'wake|a lost wake: a timer that is due'
 
 soak-planted: $(SOAK) ## the soak test finds the mistakes that are planted in it
 	@set -e; for line in $(SOAK_PLANTED); do plant=$${line%%|*} says=$${line#*|}; \

@@ -255,6 +255,39 @@ static void waits(struct user *me)
     CHECK((me->pd = gt_netpoll_open(me->fds[0])) != NULL);
 }
 
+/* ---- bubbles ---- */
+
+static void dream_run(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)seq;
+    CHECK_EQ(delay, 0);
+    ++*(int *)arg;
+}
+
+/* A sched of one's own, in whose bubble hours are over at once, and to the nanosecond. */
+static void dreams(struct user *me)
+{
+    int64_t d = some(me, 3600 * L_SEC) + 1, sent;
+    gt_sched *s = virtual_sched();
+    gt_timer *t = gt_sched_new_timer(s, d), *f;
+    int runs = 0;
+
+    CHECK(t != NULL);
+    CHECK((f = gt_sched_after_func(s, 2 * d, dream_run, &runs, NULL)) != NULL);
+    CHECK_EQ(gt_synctest_join(s), 0);
+    CHECK_EQ(gt_timer_recv(t, &sent), 0);
+    CHECK_EQ(sent, gt_nanotime(s));
+    CHECK_EQ(gt_timer_recv(t, NULL), GT_EDEADLK);
+    CHECK_EQ(runs, 1);                 /* that came first: then there was nothing left to wait for */
+    CHECK_EQ(gt_nanotime(s), sent + d);
+    CHECK_EQ(gt_synctest_leave(s), 0);
+    CHECK_EQ(gt_timer_free(f), 0);
+    CHECK_EQ(gt_timer_free(t), 0);
+    check_conserved(s);
+    close_sched(s);
+    l_add(me->u->dreams, 1);
+}
+
 static void *user_main(void *arg)
 {
     struct user me = *(struct user *)arg;
@@ -264,13 +297,14 @@ static void *user_main(void *arg)
     CHECK((me.pd = gt_netpoll_open(me.fds[0])) != NULL);
     while (!atomic_load(&me.u->stop)) {
         l_gate_pass(&me.u->gate);
-        switch (some(&me, 8)) {
+        switch (some(&me, 9)) {
         case 0: sleeps(&me); break;
         case 1: receives(&me); break;
         case 2: ticks(&me); break;
         case 3: polls(&me); break;
         case 4:
         case 5: waits(&me); break;
+        case 6: dreams(&me); break;
         default:
             for (int i = 0; i < 8; i++)
                 lets_call(&me);

@@ -14,7 +14,7 @@ struct users {
     pthread_t thread[USERS_MAX];
     atomic_int stop;
     int workers;
-    _Atomic int64_t sleeps, values, ticks, funcs_armed, funcs_ended, dropped, polls, waits, timeouts, late_max;
+    _Atomic int64_t sleeps, values, ticks, funcs_armed, funcs_ended, dropped, polls, waits, timeouts, dreams, late_max;
     _Atomic int64_t restarts;
 };
 
