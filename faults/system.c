@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 int (*system_refuses)(void);
+int system_refuses_malloc;
 _Atomic int64_t system_blocks, system_mapped;
 
 /* ---- who is calling ---- */
@@ -230,4 +231,19 @@ int pthread_create(pthread_t *th, const pthread_attr_t *attr, void *(*fn)(void *
         memcpy(&real, &found, sizeof real);
     }
     return real(th, attr, fn, arg);
+}
+
+/* What Rust's own collections ask for. */
+void *malloc(size_t size)
+{
+    extern void *__libc_malloc(size_t);
+
+    return system_refuses_malloc && REFUSED() ? NULL : __libc_malloc(size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    extern void *__libc_realloc(void *, size_t);
+
+    return system_refuses_malloc && REFUSED() ? NULL : __libc_realloc(p, size);
 }

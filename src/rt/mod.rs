@@ -168,6 +168,11 @@ fn before_call(now: i64) {
     }
 }
 
+/// Room for `n` more.
+fn room<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
+    v.try_reserve(n).map_err(|_| Error::NoMem)
+}
+
 /// gt_runtime_start.
 pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     let s = RT.with(|state| {
@@ -190,15 +195,16 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     RT.workers.store(config.workers, Ordering::Release);
     let mut threads = Vec::new();
     let mut ps = Vec::new();
-    let mut result = Ok(());
+    let mut result = room(&mut threads, config.workers).and(room(&mut ps, config.workers));
+    result = result.and(RT.with(|state| room(&mut state.threads, config.workers + worker::SPARES)));
     for i in 0..config.workers {
+        if result.is_err() {
+            break;
+        }
         result = worker::spawn(s, i).map(|(thread, p)| {
             threads.push(thread);
             ps.push(p);
         });
-        if result.is_err() {
-            break;
-        }
     }
     RT.with(|state| {
         state.threads.append(&mut threads);
@@ -216,20 +222,17 @@ pub(crate) fn stop() -> Result<()> {
     if worker::is_worker() {
         return Err(Error::Deadlk);
     }
-    let threads = RT.with(|state| match state.phase {
+    RT.with(|state| match state.phase {
         Phase::Stopped => Err(Error::Inval),
         Phase::Changing => Err(Error::Busy),
         Phase::Running => {
             state.phase = Phase::Changing;
-            Ok(std::mem::take(&mut state.threads))
+            Ok(())
         }
     })?;
     RT.stopping.store(true, Ordering::Release);
     RT.poller.stop(true);
-    for t in threads {
-        let _ = t.join();
-    }
-    // Those that were started since.
+    // Those that are started meanwhile too. The room for them stays.
     while let Some(t) = RT.with(|state| state.threads.pop()) {
         let _ = t.join();
     }
@@ -297,8 +300,11 @@ pub(crate) fn after_fork() -> Result<()> {
         count.store(0, Ordering::Relaxed);
     }
     let ps = RT.with(|state| {
-        let lost = std::mem::take(&mut state.threads);
-        state.lost.extend(lost);
+        let mut lost = std::mem::take(&mut state.threads);
+        match room(&mut state.lost, lost.len()) {
+            Ok(()) => state.lost.append(&mut lost),
+            Err(_) => std::mem::forget(lost),
+        }
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.ps)
     });

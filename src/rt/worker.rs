@@ -1,6 +1,6 @@
 //! A worker: the timer half of Go's `schedule` and `findRunnable`.
 
-use super::{RT, netpoll};
+use super::{RT, State, netpoll};
 use crate::engine::{Counter, Procs, check_timers};
 use crate::error::{Error, Result};
 use crate::host::Inside;
@@ -51,7 +51,7 @@ fn thread(name: String, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 /// So many spares there may be.
-const SPARES: usize = 1024;
+pub(super) const SPARES: usize = 1024;
 
 /// Go's entersyscall and handoffp, exitsyscall: a callback waits, in this library, or goes on.
 /// When all who could run timers wait, what they wait for would never come: then a spare
@@ -78,12 +78,12 @@ pub(super) fn syscall(enter: bool) {
     };
     match thread("gotimer-spare".to_string(), move || run(s, None)) {
         Ok(t) => {
-            let left: Vec<_> = RT.with(|state| {
-                state.threads.push(t);
-                let threads = &mut state.threads;
-                threads.extract_if(.., |t| t.is_finished()).collect()
-            });
-            for t in left {
+            RT.with(|state| state.threads.push(t)); // there is room
+            let ended = |state: &mut State| {
+                let i = state.threads.iter().position(JoinHandle::is_finished)?;
+                Some(state.threads.swap_remove(i))
+            };
+            while let Some(t) = RT.with(ended) {
                 let _ = t.join(); // a spare of before: at once
             }
         }
