@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 int (*system_refuses)(void);
-int system_refuses_malloc;
 _Atomic int64_t system_blocks, system_mapped;
 
 /* ---- who is calling ---- */
@@ -238,12 +237,19 @@ void *malloc(size_t size)
 {
     extern void *__libc_malloc(size_t);
 
-    return system_refuses_malloc && REFUSED() ? NULL : __libc_malloc(size);
+    return REFUSED() ? NULL : __libc_malloc(size);
 }
 
 void *realloc(void *p, size_t size)
 {
     extern void *__libc_realloc(void *, size_t);
 
-    return system_refuses_malloc && REFUSED() ? NULL : __libc_realloc(p, size);
+    return REFUSED() ? NULL : __libc_realloc(p, size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    extern void *__libc_calloc(size_t, size_t);
+
+    return REFUSED() ? NULL : __libc_calloc(n, size);
 }

@@ -12,9 +12,6 @@ void wall_jump(int64_t by);
 
 /* Is called for each request for memory or for a thread that the library makes; 1: it is refused. */
 extern int (*system_refuses)(void);
-/* malloc and realloc count as requests too. Not with the runtime: there Rust's standard library
- * makes threads, which ends the process when it is refused what it needs for itself. */
-extern int system_refuses_malloc;
 
 /* What the library has got since then and not given back: blocks of posix_memalign; and bytes of
  * mmap, from the beginning. */

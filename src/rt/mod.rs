@@ -7,6 +7,7 @@
 mod deadline;
 mod netpoll;
 mod poller;
+mod thread;
 mod worker;
 
 pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
@@ -21,7 +22,7 @@ use poller::Poller;
 use std::ffi::c_void;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use thread::Thread;
 
 /// How the runtime is started.
 pub(crate) struct RuntimeConfig {
@@ -44,10 +45,7 @@ enum Phase {
 
 struct State {
     phase: Phase,
-    threads: Vec<JoinHandle<()>>,
-    /// In a fork child: those of threads that it does not have. To let one go would be to
-    /// detach it.
-    lost: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
     ps: Vec<&'static P>,
     /// How the sched was made, if a start made it.
     how: How,
@@ -81,7 +79,6 @@ static RT: Runtime = Runtime {
     state: Guarded::new(State {
         phase: Phase::Stopped,
         threads: Vec::new(),
-        lost: Vec::new(),
         ps: Vec::new(),
         how: [0; 24],
     }),
@@ -197,11 +194,11 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     let mut ps = Vec::new();
     let mut result = room(&mut threads, config.workers).and(room(&mut ps, config.workers));
     result = result.and(RT.with(|state| room(&mut state.threads, config.workers + worker::SPARES)));
-    for i in 0..config.workers {
+    for _ in 0..config.workers {
         if result.is_err() {
             break;
         }
-        result = worker::spawn(s, i).map(|(thread, p)| {
+        result = worker::spawn(s).map(|(thread, p)| {
             threads.push(thread);
             ps.push(p);
         });
@@ -234,7 +231,7 @@ pub(crate) fn stop() -> Result<()> {
     RT.poller.stop(true);
     // Those that are started meanwhile too. The room for them stays.
     while let Some(t) = RT.with(|state| state.threads.pop()) {
-        let _ = t.join();
+        t.join();
     }
     RT.poller.stop(false);
     RT.workers.store(0, Ordering::Release);
@@ -300,11 +297,7 @@ pub(crate) fn after_fork() -> Result<()> {
         count.store(0, Ordering::Relaxed);
     }
     let ps = RT.with(|state| {
-        let mut lost = std::mem::take(&mut state.threads);
-        match room(&mut state.lost, lost.len()) {
-            Ok(()) => state.lost.append(&mut lost),
-            Err(_) => std::mem::forget(lost),
-        }
+        state.threads.clear(); // the child has none of them
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.ps)
     });
