@@ -1,7 +1,8 @@
 /* The n-th request for memory is refused, for every n of workloads that use every function
  * (faults/covers.sh looks that they do): each call gives GT_ENOMEM, has changed nothing, and works
  * when it is made again; or it works. In the end all has been conserved and given back. Then
- * two refusals at once, and refusals at random under load. */
+ * two refusals at once, and refusals at random under load. The cases named nomem_system have no
+ * alloc hook: what the library asks of the C library is refused (system.h). */
 #include "nomem.h"
 #include "system.h"
 
