@@ -14,6 +14,7 @@
 PLANT(no_stop, halt_at_each_hook, "sum.held[S_P] > 0 is false");
 PLANT(no_stop, halt_with_each_lock, "nobody was stopped with the lock of");
 PLANT(no_stop, halt_at_each_instruction, "nobody was stopped in: add");
+PLANT(no_stop, halt_forks_find_whole_timers, "row.held[S_TIMER] > 0 is false");
 
 enum { WORKERS = 6 };
 

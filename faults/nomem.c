@@ -1,7 +1,8 @@
 /* The n-th request for memory is refused, for every n of workloads that use every function
  * (faults/covers.sh looks that they do): each call gives GT_ENOMEM, has changed nothing, and works
  * when it is made again; or it works. In the end all has been conserved and given back. Then
- * two refusals at once, and refusals at random under load. */
+ * two refusals at once, and refusals at random under load. The cases named nomem_system have no
+ * alloc hook: what the library asks of the C library is refused (system.h). */
 #include "nomem.h"
 #include "system.h"
 
@@ -14,6 +15,7 @@ PLANT(half_done, nomem_engine_pairs, "now.armed == before->armed is false");
 PLANT(half_done, nomem_time_pairs, "now.armed == before->armed is false");
 PLANT(refused_is_done, nomem_system_engine_each_request, "CHECK((s) != NULL) is false");
 PLANT(refused_is_done, nomem_system_time_each_request, "CHECK((s) != NULL) is false");
+PLANT(refused_is_done, nomem_system_first_each_request, "CHECK((s) != NULL) is false");
 PLANT(kept, nomem_system_large_each_request, "system_blocks == 0 is false");
 PLANT(refused_is_done, nomem_system_runtime_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
 PLANT(refused_is_done, nomem_system_spares_each_request, "gt_runtime_start(&cfg) gave -12, not 0");
@@ -150,6 +152,8 @@ static void each_request(int64_t (*work)(void), start_fn *start)
     int64_t n;
 
     start(0, 0);
+    work();                                /* some things are asked for once in a process: see below */
+    start(0, 0);
     n = work();
     CHECK_GT(n, 5);
     for (int64_t i = 1; i <= n; i++) {
@@ -226,6 +230,9 @@ static void runtime_each_request(int64_t (*work)(void), start_fn *start)
 
 TEST(nomem_runtime_each_request, 120) { runtime_each_request(work_runtime, memory_start); }
 TEST(nomem_system_runtime_each_request, 120) { runtime_each_request(work_runtime, memory_start_system); }
+/* In a process that has not used the library before. */
+TEST(nomem_system_first_each_request, 120) { runtime_each_request(work_engine, memory_start_system); }
+
 TEST(nomem_system_spares_each_request, 120) { runtime_each_request(work_spares, memory_start_system); }
 
 /* ---- at random, under load ---- */

@@ -2,6 +2,8 @@
  * pages, and the runtime's threads. */
 #include "nomem.h"
 
+#include <unistd.h>
+
 /* More timers than are allocated in chunks of their own, and than one huge page holds. */
 enum { MANY = 41000 };
 
@@ -70,26 +72,38 @@ int64_t work_large(void)
 
 /* ---- the runtime ---- */
 
+static atomic_int woken;
+
 static void naps(void *arg, uintptr_t seq, int64_t delay)
 {
-    CHECK_EQ(gt_sleep(MS), 0);
+    while (!woken)
+        CHECK_EQ(gt_sleep(MS), 0);
     count_run(arg, seq, delay);
 }
 
-/* All workers sleep in a callback, so another thread is wanted: if there is none, others wait. */
+static void wakes(void *arg, uintptr_t seq, int64_t delay)
+{
+    woken = 1;
+    count_run(arg, seq, delay);
+}
+
+/* All workers sleep in callbacks, and what they wait for is the callback behind those: so another
+ * thread is wanted, and when there is none it is tried again with the next sleep. */
 int64_t work_spares(void)
 {
-    enum { NAPS = 6 };
+    enum { NAPS = 3 };
     gt_runtime_config cfg = {.size = sizeof cfg, .workers = 2, .host = &memory.host};
     gt_timer *t[NAPS];
     gt_sched *s;
 
     memset(&spare, 0, sizeof spare);
+    woken = 0;
+    alarm(20 * test_slow());
     IS(gt_runtime_start(&cfg), 0);
     CHECK_EQ(gt_runtime_workers(), 2);
     PTR(s, gt_runtime_sched());
     for (int i = 0; i < NAPS; i++)
-        PTR(t[i], gt_after_func(0, naps, &spare, count_drop));
+        PTR(t[i], gt_after_func(i * 5 * MS, i < NAPS - 1 ? naps : wakes, &spare, count_drop));
     WAIT_UNTIL(spare.runs == NAPS);
     for (int i = 0; i < NAPS; i++) {
         IS(gt_deltimer_sync(t[i]), 0);

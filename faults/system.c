@@ -231,3 +231,25 @@ int pthread_create(pthread_t *th, const pthread_attr_t *attr, void *(*fn)(void *
     }
     return real(th, attr, fn, arg);
 }
+
+/* What Rust's own collections ask for. */
+void *malloc(size_t size)
+{
+    extern void *__libc_malloc(size_t);
+
+    return REFUSED() ? NULL : __libc_malloc(size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    extern void *__libc_realloc(void *, size_t);
+
+    return REFUSED() ? NULL : __libc_realloc(p, size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    extern void *__libc_calloc(size_t, size_t);
+
+    return REFUSED() ? NULL : __libc_calloc(n, size);
+}

@@ -41,11 +41,12 @@ const MAX_WORKERS: u32 = 1024;
 /// `config` is NULL or points to a gt_runtime_config as described there.
 unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig> {
     let mut out = RuntimeConfig {
-        workers: rt::cpus(),
+        workers: 0,
         sched: Config::default(),
         how: Default::default(),
     };
     if config.is_null() {
+        out.workers = rt::cpus();
         return Ok(out);
     }
     // SAFETY: the caller's promise.
@@ -53,9 +54,10 @@ unsafe fn read_config(config: *const gt_runtime_config) -> Result<RuntimeConfig>
     if c.reserved != 0 || c.verify > 1 || c.lateness > 1 || c.slack < 0 || c.workers > MAX_WORKERS {
         return Err(Error::Inval);
     }
-    if c.workers > 0 {
-        out.workers = c.workers as usize;
-    }
+    out.workers = match c.workers {
+        0 => rt::cpus(),
+        n => n as usize,
+    };
     out.sched.verify = c.verify == 1;
     out.sched.lateness = c.lateness == 1;
     out.sched.slack = c.slack;

@@ -8,7 +8,7 @@ use crate::procs::{self, Sched, Stats};
 use crate::time;
 use libc::size_t;
 use std::ffi::{c_char, c_int};
-use std::fmt::Write;
+use std::io::Write;
 
 /// Makes a sched.
 ///
@@ -280,24 +280,27 @@ pub unsafe extern "C" fn gt_stats_json(s: *mut gt_sched, buf: *mut c_char, len: 
             ("bytes", v.bytes),
             ("overdue", v.overdue),
         ];
-        let mut text = String::new();
+        // In place: to ask for figures takes no memory.
+        let mut text = [0u8; 1024];
+        let mut rest = &mut text[..];
         for (i, (name, value)) in fields.iter().enumerate() {
             let _ = write!(
-                text,
+                rest,
                 "{}\"{name}\": {value}",
                 if i == 0 { "{" } else { ", " }
             );
         }
-        text.push('}');
+        let _ = write!(rest, "}}");
+        let size = 1024 - rest.len();
         if len > 0 {
-            let n = text.len().min(len - 1);
+            let n = size.min(len - 1);
             // SAFETY: n + 1 <= len bytes are writable.
             unsafe {
                 std::ptr::copy_nonoverlapping(text.as_ptr(), buf.cast(), n);
                 *buf.add(n) = 0;
             }
         }
-        Ok(text.len())
+        Ok(size)
     })
 }
 

@@ -9,7 +9,7 @@ use super::{tls, wait};
 #[cfg(feature = "checked")]
 use crate::engine::checked;
 use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::unusual::{self, FORKED};
 use crate::sync::{RawLock, rank};
 use std::cell::UnsafeCell;
@@ -37,8 +37,12 @@ fn with_list<R>(f: impl FnOnce(&mut Vec<*const Sched>) -> R) -> R {
     r
 }
 
-pub(crate) fn add_sched(s: &Sched) {
-    with_list(|list| list.push(s));
+pub(crate) fn add_sched(s: &Sched) -> Result<()> {
+    with_list(|list| {
+        list.try_reserve(1).map_err(|_| Error::NoMem)?;
+        list.push(s);
+        Ok(())
+    })
 }
 
 pub(crate) fn remove_sched(s: &Sched) {
@@ -145,12 +149,14 @@ pub(crate) fn after_fork(above: impl Fn(&Sched) -> i64) -> Result<()> {
     Ok(())
 }
 
-/// The child has one thread: nobody changes the list under us.
+/// The child has one thread: only `f` changes the list under us, when it ends its sched. So from
+/// the last one to the first.
 fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
-    let list = with_list(|list| list.clone());
-    for s in list {
-        // SAFETY: as in for_each_sched; one thread.
-        f(unsafe { &*s });
+    for i in (0..with_list(|list| list.len())).rev() {
+        if let Some(s) = with_list(|list| list.get(i).copied()) {
+            // SAFETY: as in for_each_sched; one thread.
+            f(unsafe { &*s });
+        }
     }
 }
 

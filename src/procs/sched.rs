@@ -141,13 +141,13 @@ impl Sched {
         unsafe { p.write(s) };
         // SAFETY: just written; it stays until unref destroys it.
         let s = unsafe { p.as_ref() };
-        if let Err(e) = s.registry.make_orphan(s) {
+        let made = s.registry.make_orphan(s);
+        if let Err(e) = made.and_then(|()| fork::add_sched(s)) {
             // SAFETY: nobody has seen it yet.
             unsafe { Self::destroy(p) };
             return Err(e);
         }
         s.open_quick();
-        fork::add_sched(s);
         Ok(p)
     }
 

@@ -7,6 +7,7 @@
 mod deadline;
 mod netpoll;
 mod poller;
+mod thread;
 mod worker;
 
 pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
@@ -21,7 +22,7 @@ use poller::Poller;
 use std::ffi::c_void;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use thread::Thread;
 
 /// How the runtime is started.
 pub(crate) struct RuntimeConfig {
@@ -44,10 +45,7 @@ enum Phase {
 
 struct State {
     phase: Phase,
-    threads: Vec<JoinHandle<()>>,
-    /// In a fork child: those of threads that it does not have. To let one go would be to
-    /// detach it.
-    lost: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
     ps: Vec<&'static P>,
     /// How the sched was made, if a start made it.
     how: How,
@@ -81,7 +79,6 @@ static RT: Runtime = Runtime {
     state: Guarded::new(State {
         phase: Phase::Stopped,
         threads: Vec::new(),
-        lost: Vec::new(),
         ps: Vec::new(),
         how: [0; 24],
     }),
@@ -168,6 +165,11 @@ fn before_call(now: i64) {
     }
 }
 
+/// Room for `n` more.
+fn room<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
+    v.try_reserve(n).map_err(|_| Error::NoMem)
+}
+
 /// gt_runtime_start.
 pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     let s = RT.with(|state| {
@@ -190,15 +192,16 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     RT.workers.store(config.workers, Ordering::Release);
     let mut threads = Vec::new();
     let mut ps = Vec::new();
-    let mut result = Ok(());
-    for i in 0..config.workers {
-        result = worker::spawn(s, i).map(|(thread, p)| {
-            threads.push(thread);
-            ps.push(p);
-        });
+    let mut result = room(&mut threads, config.workers).and(room(&mut ps, config.workers));
+    result = result.and(RT.with(|state| room(&mut state.threads, config.workers + worker::SPARES)));
+    for _ in 0..config.workers {
         if result.is_err() {
             break;
         }
+        result = worker::spawn(s).map(|(thread, p)| {
+            threads.push(thread);
+            ps.push(p);
+        });
     }
     RT.with(|state| {
         state.threads.append(&mut threads);
@@ -216,22 +219,19 @@ pub(crate) fn stop() -> Result<()> {
     if worker::is_worker() {
         return Err(Error::Deadlk);
     }
-    let threads = RT.with(|state| match state.phase {
+    RT.with(|state| match state.phase {
         Phase::Stopped => Err(Error::Inval),
         Phase::Changing => Err(Error::Busy),
         Phase::Running => {
             state.phase = Phase::Changing;
-            Ok(std::mem::take(&mut state.threads))
+            Ok(())
         }
     })?;
     RT.stopping.store(true, Ordering::Release);
     RT.poller.stop(true);
-    for t in threads {
-        let _ = t.join();
-    }
-    // Those that were started since.
+    // Those that are started meanwhile too. The room for them stays.
     while let Some(t) = RT.with(|state| state.threads.pop()) {
-        let _ = t.join();
+        t.join();
     }
     RT.poller.stop(false);
     RT.workers.store(0, Ordering::Release);
@@ -297,8 +297,7 @@ pub(crate) fn after_fork() -> Result<()> {
         count.store(0, Ordering::Relaxed);
     }
     let ps = RT.with(|state| {
-        let lost = std::mem::take(&mut state.threads);
-        state.lost.extend(lost);
+        state.threads.clear(); // the child has none of them
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.ps)
     });

@@ -16,7 +16,6 @@ use crate::host::{Inside, acquire, release};
 use crate::procs::{Sched, Waited, Waiter, copied};
 use crate::sync::{Guarded, RawLock, rank};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +60,7 @@ struct Pool {
     free: Guarded<Vec<NonNull<Desc>>>,
     /// Whose a number is: the last that was opened with it. An owner may close its number
     /// before gt_netpoll_close, and it may be somebody else's by then.
-    owners: Guarded<BTreeMap<i32, NonNull<Desc>>>,
+    owners: Guarded<Vec<Option<NonNull<Desc>>>>,
 }
 
 // SAFETY: the lists and the map are guarded by `lock`.
@@ -71,7 +70,7 @@ static POOL: Pool = Pool {
     lock: RawLock::new(rank::SLAB),
     all: Guarded::new(Vec::new()),
     free: Guarded::new(Vec::new()),
-    owners: Guarded::new(BTreeMap::new()),
+    owners: Guarded::new(Vec::new()),
 };
 
 impl Pool {
@@ -124,9 +123,18 @@ impl Pool {
         d: NonNull<Desc>,
     ) -> std::result::Result<Option<NonNull<Desc>>, i32> {
         self.lock.lock();
-        let added = RT.poller.add(fd, d.as_ptr() as u64);
         // SAFETY: the lock is held.
-        let before = added.map(|()| unsafe { self.owners.get() }.insert(fd, d));
+        let owners = unsafe { self.owners.get() };
+        let at = fd.max(0) as usize; // below 0 the poller refuses it
+        let more = (at + 1).saturating_sub(owners.len());
+        let before = RT.poller.add(fd, d.as_ptr() as u64).and_then(|()| {
+            if owners.try_reserve(more).is_err() {
+                RT.poller.remove(fd);
+                return Err(libc::ENOMEM);
+            }
+            owners.extend(std::iter::repeat_n(None, more));
+            Ok(owners[at].replace(d))
+        });
         self.lock.unlock();
         before
     }
@@ -135,8 +143,8 @@ impl Pool {
         self.lock.lock();
         // SAFETY: the lock is held.
         let owners = unsafe { self.owners.get() };
-        if owners.get(&fd) == Some(&d) {
-            owners.remove(&fd);
+        if owners.get(fd as usize) == Some(&Some(d)) {
+            owners[fd as usize] = None;
             RT.poller.remove(fd);
         }
         self.lock.unlock();
@@ -174,8 +182,8 @@ pub(super) fn fork_unlock() {
 /// In a fork child: descriptors are registered with the new poller; threads that waited are
 /// gone.
 pub(super) fn after_fork() {
-    let all = POOL.with(|all, _| all.clone());
-    for d in all {
+    for i in 0..POOL.with(|all, _| all.len()) {
+        let d = POOL.with(|all, _| all[i]);
         // SAFETY: descriptors stay.
         unsafe { d.as_ref() }.with(|i| {
             for side in &mut i.sides {

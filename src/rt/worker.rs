@@ -1,13 +1,13 @@
 //! A worker: the timer half of Go's `schedule` and `findRunnable`.
 
+use super::thread::{self, Thread};
 use super::{RT, netpoll};
 use crate::engine::{Counter, Procs, check_timers};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::Inside;
 use crate::procs::{P, Sched, acquirep, check_others, p_free, p_new, releasep};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 thread_local! {
@@ -35,9 +35,9 @@ pub(super) fn is_alone() -> bool {
 }
 
 /// Starts a worker with a P of its own.
-pub(super) fn spawn(s: &'static Sched, i: usize) -> Result<(JoinHandle<()>, &'static P)> {
+pub(super) fn spawn(s: &'static Sched) -> Result<(Thread, &'static P)> {
     let p = p_new(s)?;
-    match thread(format!("gotimer-{i}"), move || run(s, Some(p))) {
+    match thread::spawn(Some(p)) {
         Ok(thread) => Ok((thread, p)),
         Err(e) => {
             let _ = p_free(p);
@@ -46,12 +46,8 @@ pub(super) fn spawn(s: &'static Sched, i: usize) -> Result<(JoinHandle<()>, &'st
     }
 }
 
-fn thread(name: String, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    without_signals(|| std::thread::Builder::new().name(name).spawn(f)).map_err(|_| Error::NoMem)
-}
-
 /// So many spares there may be.
-const SPARES: usize = 1024;
+pub(super) const SPARES: usize = 1024;
 
 /// Go's entersyscall and handoffp, exitsyscall: a callback waits, in this library, or goes on.
 /// When all who could run timers wait, what they wait for would never come: then a spare
@@ -73,20 +69,14 @@ pub(super) fn syscall(enter: bool) {
         }
         all && spares < SPARES
     });
-    let Some(s) = RT.made().filter(|_| spare) else {
+    if !spare {
         return;
-    };
-    match thread("gotimer-spare".to_string(), move || run(s, None)) {
-        Ok(t) => {
-            let left: Vec<_> = RT.with(|state| {
-                state.threads.push(t);
-                let threads = &mut state.threads;
-                threads.extract_if(.., |t| t.is_finished()).collect()
-            });
-            for t in left {
-                let _ = t.join(); // a spare of before: at once
-            }
-        }
+    }
+    match thread::spawn(None) {
+        Ok(t) => RT.with(|state| {
+            state.threads.push(t); // there is room
+            state.threads.retain(|t| !t.try_join()); // spares of before
+        }),
         Err(_) => {
             RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
         }
@@ -107,21 +97,7 @@ fn leaves() -> bool {
     })
 }
 
-/// What `f` starts has all signals blocked: the program's handlers are for its own threads.
-fn without_signals<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: sets of ours, filled before they are read.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut was: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut was);
-        let r = f();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &was, std::ptr::null_mut());
-        r
-    }
-}
-
-fn run(s: &'static Sched, p: Option<&'static P>) {
+pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     if let Some(p) = p {

@@ -1,0 +1,80 @@
+//! The runtime's threads. Not the standard library's, which ends the process when there is no
+//! memory for what it keeps of a thread; these need none but what the system gives them.
+
+use super::{RT, worker};
+use crate::error::{Error, Result};
+use crate::procs::P;
+use std::ffi::c_void;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+
+/// As std's threads have.
+const STACK: usize = 2 << 20;
+
+pub(super) struct Thread(libc::pthread_t);
+
+/// Starts a worker, or a spare: one without a P.
+pub(super) fn spawn(p: Option<&'static P>) -> Result<Thread> {
+    let arg = p.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: begin gets what it expects; attr and id are ours, and initialised before their use.
+    unsafe {
+        let mut attr = MaybeUninit::uninit();
+        let mut id = MaybeUninit::uninit();
+        if libc::pthread_attr_init(attr.as_mut_ptr()) != 0 {
+            return Err(Error::NoMem);
+        }
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
+        let arg = arg.cast_mut().cast();
+        let made =
+            without_signals(|| libc::pthread_create(id.as_mut_ptr(), attr.as_ptr(), begin, arg));
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        match made {
+            0 => Ok(Thread(id.assume_init())),
+            _ => Err(Error::NoMem),
+        }
+    }
+}
+
+extern "C" fn begin(p: *mut c_void) -> *mut c_void {
+    // SAFETY: null, or the P that spawn was given.
+    let p = unsafe { p.cast::<P>().as_ref() };
+    let mut name = [0u8; 16];
+    let _ = match p {
+        Some(p) => write!(&mut name[..15], "gotimer-{}", p.index - 1),
+        None => write!(&mut name[..15], "gotimer-spare"),
+    };
+    // SAFETY: a name that ends with 0.
+    unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast()) };
+    if let Some(s) = RT.made() {
+        worker::run(s, p);
+    }
+    std::ptr::null_mut()
+}
+
+impl Thread {
+    /// Waits for its end. Of a fork child's lost threads nobody asks.
+    pub(super) fn join(self) {
+        // SAFETY: a thread of ours, which nobody has joined: then we would be gone.
+        unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
+    }
+
+    /// Is it over? Then it has been joined.
+    pub(super) fn try_join(&self) -> bool {
+        // SAFETY: as above; who sees true drops us.
+        unsafe { libc::pthread_tryjoin_np(self.0, std::ptr::null_mut()) == 0 }
+    }
+}
+
+/// What `f` starts has all signals blocked: the program's handlers are for its own threads.
+fn without_signals<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: sets of ours, filled before they are read.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut was: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut was);
+        let r = f();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &was, std::ptr::null_mut());
+        r
+    }
+}
