@@ -218,3 +218,14 @@ fn a_freed_timer_loses_its_entry() {
         }
     });
 }
+
+/// The list of free nodes loses none.
+#[test]
+fn a_link_leads_to_its_node() {
+    for_each(|t, _, _| {
+        for to in [Some(t), None] {
+            // SAFETY: made by link_to.
+            assert_eq!(unsafe { TimerRef::from_link(TimerRef::link_to(to)) }, to);
+        }
+    });
+}
