@@ -1,9 +1,9 @@
 /* See halt.h. The victim makes one call; a controller sees it stopped, sends others to work,
  * notes who of them has to wait, and lets it go on. */
 #include "halt.h"
+#include "system.h"
 
 #include <errno.h>
-#include <link.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -30,7 +30,6 @@ static _Atomic int64_t steps, stops, next_stop;
 static int stride;                   /* stop at each so many instructions of the library */
 static atomic_int by_hook;
 static _Thread_local int is_victim;
-static uintptr_t lib_begin, lib_end;
 
 static void futex_wait(atomic_int *word, int seen)
 {
@@ -399,23 +398,6 @@ static void run_once(const struct halt_op *op, struct row *row, int step, int fi
     world_end();
 }
 
-static int find_library(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    (void)size;
-    (void)arg;
-    if (strstr(info->dlpi_name, "libgotimer") == NULL)
-        return 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-
-        if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0) {
-            lib_begin = info->dlpi_addr + ph->p_vaddr;
-            lib_end = lib_begin + ph->p_memsz;
-        }
-    }
-    return 1;
-}
-
 static volatile int traps;
 
 static void count_trap(int sig)
@@ -439,7 +421,6 @@ static int stepping_works(void)
     sa.sa_sigaction = on_trap;
     sa.sa_flags = SA_SIGINFO;
     CHECK_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
-    dl_iterate_phdr(find_library, NULL);
     return traps > 10 && lib_end > lib_begin;
 }
 

@@ -15,7 +15,7 @@ _Atomic int64_t system_blocks, system_mapped;
 
 /* ---- who is calling ---- */
 
-static uintptr_t lib_begin, lib_end;
+uintptr_t lib_begin, lib_end;
 
 static int look_for_library(struct dl_phdr_info *info, size_t size, void *arg)
 {

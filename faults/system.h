@@ -6,6 +6,9 @@
 
 #include "faults.h"
 
+/* Where the library's code stands. */
+extern uintptr_t lib_begin, lib_end;
+
 /* The library's CLOCK_REALTIME moves by so many ns, as if somebody had set the clock: timerfds of
  * that clock follow it, and those that want to be told of it become readable. */
 void wall_jump(int64_t by);
