@@ -67,11 +67,34 @@ static void grandchild(void *arg)
         load_check_child(&loads[i]);
 }
 
+/* A callback that is under way over all forks: in a child it counts as ended. */
+static gt_p *slow_p;
+static gt_timer *slow_t;
+static atomic_int slow_begun, slow_end;
+
+static void slow(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)arg;
+    (void)seq;
+    CHECK_GE(delay, 0);
+    slow_begun = 1;
+    while (!slow_end)
+        sleep_ms(1);
+}
+
+static void *runs_slow(void *arg)
+{
+    CHECK_EQ(gt_check_timers(arg, 0, NULL, NULL), 1);
+    return NULL;
+}
+
 static void child(int n)
 {
     alarm(30 * test_slow());
     for (int i = 0; i < LOADS; i++)
         load_check_child(&loads[i]);
+    if (slow_t != NULL)
+        CHECK_EQ(gt_deltimer_sync(slow_t), 0);
     child_goes_on(&loads[n % LOADS]);
     if (n % 8 == 0)
         must_pass_in_child(grandchild, NULL);
@@ -128,13 +151,25 @@ static void end_loads(void)
 TEST(forks_of_a_load, 120)
 {
     int one = 1, two = 2;
-    pthread_t th[2];
+    pthread_t th[2], slow_th;
+    gt_sched *s;
 
     start_loads();
+    s = new_sched(GT_CLOCK_MONOTONIC);
+    CHECK((slow_p = gt_p_new(s)) != NULL);
+    CHECK((slow_t = gt_timer_new(s, slow, NULL, NULL)) != NULL);
+    CHECK_EQ(gt_addtimer_on(slow_p, slow_t, 1, 0), 0);
+    slow_th = thread_start(runs_slow, slow_p);
+    WAIT_UNTIL(slow_begun);
     th[0] = thread_start(forker, &one);
     th[1] = thread_start(forker, &two);
     for (int i = 0; i < 2; i++)
         thread_join(th[i]);
+    slow_end = 1;
+    thread_join(slow_th);
+    CHECK_EQ(gt_timer_free(slow_t), 0);
+    CHECK_EQ(gt_p_free(slow_p), 0);
+    close_sched(s);
     end_loads();
 }
 
