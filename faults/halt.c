@@ -547,7 +547,7 @@ TEST(halt_forks_find_whole_timers, 120)
     while (strcmp(op->name, "mod, all of it") != 0)
         op++;
     stride = 1;
-    for (int i = 0; i < rounds(4, 20); i++)
+    for (int i = 0; i < rounds(2, 20); i++)
         run_once(op, &row, 1, 0, at_stop_fork, &rng);
     print_head();
     print_row("forks", &row);
