@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts the figures of the last .ci/run (its log is build/ci.log), of the last soak test of ten
 # minutes or more (build/soak/long.json, by `make soak T=600`), and of the last long runs (build/long:
-# `make conformance N=1000000`, `make model-long`) into docs/proof.md.
+# `make conformance N=1000000`, `make model-long`, `make fuzz-planted`) into docs/proof.md.
 set -eu
 log=${1:-build/ci.log}
 long=${2:-build/soak/long.json}
@@ -30,7 +30,8 @@ trap 'rm -f "$out" "$out.md"' EXIT
     fi
     if [ -d build/long ]; then
         echo
-        echo 'Long runs, `make conformance N=1000000` and `make model-long`, each when it was last made:'
+        echo 'Long runs, `make conformance N=1000000`, `make model-long` and `make fuzz-planted PLANTED=fuzz`, each'
+        echo 'when it was last made:'
         echo
         echo '```'
         cat build/long/*.txt

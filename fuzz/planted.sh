@@ -33,6 +33,14 @@ no_memory_but_waiting||: state 1, was 0|src/engine/modtimer.rs|    if let Err(e)
 reset_keeps_the_old_value|fuzz|stats: replaced |src/time/timer.rs|let replaced = i.end(s, Counter::Replaced);|let replaced = i.when != 0;
 '
 
+# What the fuzzer found is kept for docs/proof.md.
+keep=/dev/null
+if [ "$what" != proptest ]; then
+    keep=$B/long/fuzz-planted.txt
+    mkdir -p "$B/long"
+    : >"$keep"
+fi
+
 tree=$B/planted/tree
 rm -rf "$tree"
 mkdir -p "$tree"
@@ -118,7 +126,7 @@ while IFS='|' read -r name fuzz says file old new; do
         }
         why=$(found_by "$log.fuzz.log" "the fuzzer")
         fuzzed=$((fuzzed + 1))
-        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(LC_ALL=C sed -n 's/^#\([0-9][0-9]*\)[^0-9].*/\1/p' "$log.fuzz.log" | tail -n 1) sequences: $why"
+        echo "planted: $name: found by the fuzzer, beginning with nothing, after about $(LC_ALL=C sed -n 's/^#\([0-9][0-9]*\)[^0-9].*/\1/p' "$log.fuzz.log" | tail -n 1) sequences: $why" | tee -a "$keep"
     fi
     cp "$file" "$tree/$file"
     n=$((n + 1))
@@ -127,6 +135,6 @@ $planted
 END
 case $what in
 proptest) echo "planted: $n bugs, each found by the property test; $corpus by the committed corpus" ;;
-fuzz) echo "planted: $fuzzed bugs, each found by the fuzzer" ;;
+fuzz) echo "planted: $fuzzed bugs, each found by the fuzzer" | tee -a "$keep" ;;
 *) echo "planted: $n bugs, each found by the property test; $corpus by the committed corpus; $fuzzed of $fuzzed by the fuzzer" ;;
 esac
