@@ -126,6 +126,8 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     unusual::set(FORKED);
+    #[cfg(feature = "checked")]
+    checked::fork_child();
     // SAFETY: the lock is held since `prepare`.
     for &s in unsafe { &*SCHEDS.list.get() } {
         // SAFETY: as in `prepare`.
