@@ -524,7 +524,7 @@ TEST(own_memory_of_ps_is_returned, 10)
         if (i == 500)
             bytes = a.bytes;
     }
-    CHECK_LE(a.bytes, bytes + 200000);      /* a few may still be waiting for their epoch */
+    CHECK_EQ(a.bytes, bytes);
     CHECK_EQ(gt_timer_free(t), 1);
     close_sched(s);
     check_all_returned(&a);

@@ -353,7 +353,7 @@ fn model_unbinding_against_p_free_and_p_new() {
     );
 }
 
-/// Who comes by an old list holds a P that is alive or is being freed, or the next one.
+/// Who saw that a P lives holds a P that is alive or is being freed, or the next one.
 #[test]
 fn model_thief_against_p_free_and_p_new() {
     model(
@@ -376,7 +376,7 @@ fn model_thief_against_p_free_and_p_new() {
     );
 }
 
-/// A gt_p_new that fails gives back its own reference, not that of who came by an old list.
+/// A gt_p_new that fails gives back its own reference, not that of who saw the slot's P alive before.
 #[test]
 fn model_thief_against_a_p_new_that_fails() {
     model(

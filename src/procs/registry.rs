@@ -1,4 +1,4 @@
-//! The Ps of a sched: the table they stand in, the list of those that live, the
+//! The Ps of a sched: the table they stand in, which of them live, the
 //! timerp_mask, and what looks at all of them: `timeSleepUntil`, and `checkTimers` over
 //! other Ps as `stealWork` does it.
 //!
@@ -67,7 +67,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The P with this index, as a timer or the list names it.
+    /// The P with this index, as a timer or a walk names it.
     #[inline(always)]
     pub(crate) fn p(&self, index: u32) -> &P {
         debug_assert!(index as usize <= MAX_PS);
@@ -258,7 +258,7 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
         while p.num_timers() > 0 && move_timers(s, orphan, p).is_ok() {}
         orphan.set_dead(orphans_were_dead);
         p.release_heap(s.host());
-        s.unhold(p); // and nothing more: who came by an old list perhaps holds it too
+        s.unhold(p); // and nothing more: who saw it alive before perhaps holds it too
         return Err(e);
     }
     orphan.release_heap(s.host());

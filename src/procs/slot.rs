@@ -7,7 +7,7 @@
 //! | it gives up the handle's reference; each pass gives up its own when it ends | |
 //! | the last one puts the slot into the list of free ones | the next gt_p_new may take it |
 //!
-//! Who finds the index of a P in an old list of the live ones (registry.rs) tries to hold the slot.
+//! Who has seen that a P lives (registry.rs) tries to hold its slot: it may be free again.
 //! It may be the next P's by then, which is as good; but never a free one.
 
 use crate::host::Host;
@@ -50,8 +50,8 @@ impl Slot {
 
     /// It gets a new owner, who has the one reference. The P stays dead.
     pub(crate) fn begin(&self) {
-        // Relaxed: who learns of the P by its handle, by the list or by a timer learns of
-        // this too. Who holds it by an old list uses nothing that is written here.
+        // Relaxed: who learns of the P by its handle, by its bit or by a timer learns of
+        // this too. Who holds it since before uses nothing that is written here.
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.refs.store(1, Ordering::Relaxed);
     }
