@@ -47,7 +47,7 @@ need_nightly = $(call need_part,$(NIGHTLY),a nightly Rust toolchain,rustup toolc
 jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
 
 # The steps of `make check`, in order.
-CHECKS  := fmt clippy cargo header ctests public gomap gotests conformance readme examples install bench
+CHECKS  := fmt clippy cargo header ctests programs public gomap gotests conformance readme examples install bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -175,6 +175,17 @@ check-ctests: $(B)/ctests $(B)/checked/ctests
 	@echo "ctests:"; $(B)/ctests
 	@echo "ctests, checked build:"; $(B)/checked/ctests
 	@echo "ctests, GOTIMER_VERIFY=1:"; GOTIMER_VERIFY=1 $(B)/ctests $(PLOOPS)
+
+# Programs of their own: what they have would be the whole test runner's.
+PROGRAMS := $(patsubst ctests/programs/%.c,$(B)/programs/%,$(sort $(wildcard ctests/programs/*.c)))
+
+$(B)/programs/%: ctests/programs/%.c include/gotimer.h $(LIB)
+	$(need_cc)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $< -o $@ $(LINK_LIB)
+
+check-programs: $(PROGRAMS)
+	@set -e; for p in $(PROGRAMS); do echo "$$p"; $$p; done
 
 check-public: $(LIB)
 	@sh ctests/public.sh $(LIB)

@@ -11,6 +11,22 @@ use std::mem::MaybeUninit;
 /// As std's threads have.
 const STACK: usize = 2 << 20;
 
+/// glibc takes the program's static thread-local storage out of a thread's stack, and says, but
+/// not in its headers, how much it needs beside PTHREAD_STACK_MIN: that comes on top.
+///
+/// # Safety
+/// `attr` is initialised.
+unsafe fn stack_size(attr: *const libc::pthread_attr_t) -> usize {
+    type MinStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
+    // SAFETY: a name that ends with 0; where there is such a function, it is of this type, as
+    // the standard library has it too.
+    let least = unsafe {
+        let f = libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr());
+        std::mem::transmute::<*mut c_void, Option<MinStack>>(f).map_or(0, |f| f(attr))
+    };
+    (STACK + least.saturating_sub(libc::PTHREAD_STACK_MIN)).next_multiple_of(1 << 16)
+}
+
 pub(super) struct Thread(libc::pthread_t);
 
 /// Starts a worker, or a spare: one without a P.
@@ -23,7 +39,7 @@ pub(super) fn spawn(p: Option<&'static P>) -> Result<Thread> {
         if libc::pthread_attr_init(attr.as_mut_ptr()) != 0 {
             return Err(Error::NoMem);
         }
-        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK);
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), stack_size(attr.as_ptr()));
         let arg = arg.cast_mut().cast();
         let made =
             without_signals(|| libc::pthread_create(id.as_mut_ptr(), attr.as_ptr(), begin, arg));
