@@ -216,6 +216,81 @@ TEST(s18_child_of_a_child, 30)
     rig_down();
 }
 
+/* ---- a fork in a wake hook ---- */
+
+struct hook_rig {
+    gt_sched *s;
+    gt_p *p, *q;
+    struct counter c;
+    gt_timer *t[3];
+    int armed, in_child;
+    int calls_p, calls_q;
+};
+
+/* The hook of p has q woken, whose hook forks. In the child both go on. */
+static void wake_hook_that_forks(void *ctx, gt_p *p, int64_t when)
+{
+    struct hook_rig *h = ctx;
+    int status;
+    pid_t pid;
+
+    (void)when;
+    if (!h->armed)
+        return;
+    h->calls_p += p == h->p;
+    h->calls_q += p == h->q;
+    if (p == h->p && h->calls_p == 1)
+        CHECK_EQ(gt_addtimer_on(h->q, h->t[1], T0 + 10, 0), 0);
+    if (p != h->q || h->calls_q != 1)
+        return;
+    fflush(NULL);
+    pid = fork();
+    CHECK_GE(pid, 0);
+    if (pid == 0) {
+        alarm(10);
+        h->in_child = 1;
+        CHECK_EQ(gt_after_fork(), 0);
+        return;
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x", status);
+}
+
+TEST(s18_fork_in_a_wake_hook, 20)
+{
+    struct hook_rig h = {.armed = 0};
+    gt_host host = {.size = sizeof host, .ctx = &h, .wake_netpoller = wake_hook_that_forks};
+    gt_config cfg = {.size = sizeof cfg, .host = &host, .clock = GT_CLOCK_VIRTUAL};
+
+    CHECK((h.s = gt_sched_new(&cfg)) != NULL);
+    h.p = new_p(h.s);
+    h.q = new_p(h.s);
+    for (int i = 0; i < 3; i++)
+        h.t[i] = new_timer(h.s, &h.c);
+    CHECK_EQ(gt_check_timers(h.p, 0, NULL, NULL), 0);   /* told: no timer */
+    CHECK_EQ(gt_check_timers(h.q, 0, NULL, NULL), 0);
+    h.armed = 1;
+    CHECK_EQ(gt_addtimer_on(h.p, h.t[0], T0 + 10, 0), 0);
+    CHECK_EQ(gt_addtimer_on(h.p, h.t[2], T0 + 5, 0), 0);
+    CHECK_EQ(h.calls_p, 2);
+    CHECK_EQ(h.calls_q, 1);
+    drain_at(h.p, T0 + 10);
+    drain_at(h.q, T0 + 10);
+    CHECK_EQ(h.c.runs, 3);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(gt_timer_free(h.t[i]), 0);
+    check_conserved(h.s);
+    h.armed = 0;
+    free_p(h.q);
+    free_p(h.p);        /* waits for no hook: none is under way */
+    h.p = new_p(h.s);
+    free_p(h.p);
+    close_sched(h.s);
+    if (h.in_child)
+        _exit(0);
+}
+
 /* ---- what lost threads were doing ---- */
 
 static gt_timer *locked;

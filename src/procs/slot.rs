@@ -12,6 +12,7 @@
 
 use crate::host::Host;
 use crate::sync::{AtomicBool, AtomicU32, Backoff, Guarded, Ordering, RawLock, rank, sc_fence};
+use std::cell::Cell;
 
 /// A wake hook counts itself before it looks whether the P is dead; gt_p_free says that it is
 /// dead before it looks at the count. SeqCst, all four: one of the two sees the other.
@@ -25,15 +26,19 @@ pub(crate) struct Slot {
     refs: AtomicU32,
     /// Raised each time the slot gets a new owner.
     generation: AtomicU32,
-    /// Wake hooks under way.
+    /// Wake hooks under way; in a fork child those that began after it was repaired.
     hooks: AtomicU32,
+    /// Repairs of fork children before: who began earlier is not counted in `hooks` any more.
+    /// Written while there is one thread.
+    repairs: Cell<u32>,
     /// The same as `Inner::dead` of the P's timers, for those who do not hold their lock.
     dead: AtomicBool,
     /// The next free slot. Guarded by the lock of FreeSlots.
     next: Guarded<Option<u32>>,
 }
 
-// SAFETY: `next` is guarded by the lock of FreeSlots; the rest is atomic.
+// SAFETY: `next` is guarded by the lock of FreeSlots; `repairs` is written while there is one
+// thread; the rest is atomic.
 unsafe impl Sync for Slot {}
 
 impl Slot {
@@ -43,6 +48,7 @@ impl Slot {
             refs: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             hooks: AtomicU32::new(0),
+            repairs: Cell::new(0),
             dead: AtomicBool::new(true),
             next: Guarded::new(None),
         }
@@ -72,10 +78,14 @@ impl Slot {
 
     /// Calls a wake hook, unless the P is dead. It is not freed meanwhile.
     pub(crate) fn call_hook(&self, hook: impl FnOnce()) {
+        let repairs = self.repairs.get();
         self.hooks.fetch_add(1, COUNT_HOOK);
         sc_fence(COUNT_HOOK, LOOK_DEAD);
         if !self.is_dead() {
             hook();
+        }
+        if self.repairs.get() != repairs {
+            return; // the hook forked, and this is the child
         }
         // Release: what the hook did comes before the end of gt_p_free.
         self.hooks.fetch_sub(1, Ordering::Release);
@@ -96,8 +106,10 @@ impl Slot {
         self.hooks.load(Ordering::Relaxed) > 0
     }
 
-    /// In a fork child: whoever was in a hook is gone.
+    /// In a fork child: whoever was in a hook is gone. If a hook has forked, it goes on and does
+    /// not take itself off the count when it ends.
     pub(crate) fn forget_hooks(&self) {
+        self.repairs.set(self.repairs.get().wrapping_add(1));
         self.hooks.store(0, Ordering::Relaxed);
     }
 
