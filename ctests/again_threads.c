@@ -10,6 +10,43 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* ---- a callback that ends its thread ---- */
+
+static void ends_its_thread(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)arg;
+    (void)seq;
+    (void)delay;
+    pthread_exit(NULL);
+}
+
+static void has_such_a_callback(void *arg)
+{
+    struct rlimit none = {0, 0};
+
+    (void)arg;
+    CHECK_EQ(setrlimit(RLIMIT_CORE, &none), 0);
+    CHECK_EQ(gt_after_fork(), 0);
+    rt_start(1);
+    must(gt_after_func(0, ends_its_thread, NULL, NULL));
+    sleep_ms(3000 * (int)test_slow());
+}
+
+/* Catches a runtime that loses a worker in silence to a callback that calls pthread_exit: its
+ * timers would not fire any more, and gt_runtime_stop would not return. */
+TEST(again_callback_that_ends_its_thread, 240)
+{
+    char out[2000];
+    int status;
+
+    needs_own_threads();
+    settle_for_fork();
+    status = run_child(has_such_a_callback, NULL, out, sizeof out);
+    CHECK(WIFSIGNALED(status));
+    CHECK_EQ(WTERMSIG(status), SIGABRT);
+    CHECK(strstr(out, "a callback has ended its thread") != NULL);
+}
+
 /* ---- large numbers ---- */
 
 #if defined __GLIBC__ && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
