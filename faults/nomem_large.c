@@ -91,8 +91,8 @@ static void wakes(void *arg, uintptr_t seq, int64_t delay)
  * thread is wanted, and when there is none it is tried again with the next sleep. */
 int64_t work_spares(void)
 {
-    enum { NAPS = 3 };
-    gt_runtime_config cfg = {.size = sizeof cfg, .workers = 2, .host = &memory.host};
+    enum { WORKERS = 4, NAPS = WORKERS + 1 };   /* a list of four is full, and has to grow */
+    gt_runtime_config cfg = {.size = sizeof cfg, .workers = WORKERS, .host = &memory.host};
     gt_timer *t[NAPS];
     gt_sched *s;
 
@@ -100,7 +100,7 @@ int64_t work_spares(void)
     woken = 0;
     alarm(20 * test_slow());
     IS(gt_runtime_start(&cfg), 0);
-    CHECK_EQ(gt_runtime_workers(), 2);
+    CHECK_EQ(gt_runtime_workers(), WORKERS);
     PTR(s, gt_runtime_sched());
     for (int i = 0; i < NAPS; i++)
         PTR(t[i], gt_after_func(i * 5 * MS, i < NAPS - 1 ? naps : wakes, &spare, count_drop));

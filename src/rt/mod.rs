@@ -46,6 +46,8 @@ enum Phase {
 struct State {
     phase: Phase,
     threads: Vec<Thread>,
+    /// Threads that are being started: there is room for them in `threads`.
+    coming: usize,
     ps: Vec<&'static P>,
     /// How the sched was made, if a start made it.
     how: How,
@@ -79,6 +81,7 @@ static RT: Runtime = Runtime {
     state: Guarded::new(State {
         phase: Phase::Stopped,
         threads: Vec::new(),
+        coming: 0,
         ps: Vec::new(),
         how: [0; 24],
     }),
@@ -193,7 +196,12 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
     let mut threads = Vec::new();
     let mut ps = Vec::new();
     let mut result = room(&mut threads, config.workers).and(room(&mut ps, config.workers));
-    result = result.and(RT.with(|state| room(&mut state.threads, config.workers + worker::SPARES)));
+    result = result.and(RT.with(|state| {
+        room(&mut state.threads, config.workers)?;
+        state.coming = config.workers; // all of before were joined
+        Ok(())
+    }));
+    let coming = result.map_or(0, |()| config.workers);
     for _ in 0..config.workers {
         if result.is_err() {
             break;
@@ -204,6 +212,7 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
         });
     }
     RT.with(|state| {
+        state.coming -= coming;
         state.threads.append(&mut threads);
         state.ps = ps;
         state.phase = Phase::Running;
@@ -298,6 +307,7 @@ pub(crate) fn after_fork() -> Result<()> {
     }
     let ps = RT.with(|state| {
         state.threads.clear(); // the child has none of them
+        state.coming = 0;
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.ps)
     });

@@ -37,6 +37,8 @@ pub(crate) struct Desc {
 struct Inner {
     fd: i32,
     open: bool,
+    /// How often it was opened: it is used again.
+    life: u32,
     /// Reading, writing.
     sides: [Side; 2],
 }
@@ -53,17 +55,24 @@ struct Side {
     timer: Option<TimerRef>,
 }
 
+/// Whose a number is: a descriptor's, in one of its lives.
+struct Owner {
+    fd: i32,
+    life: u32,
+    desc: NonNull<Desc>,
+}
+
 /// Descriptors that are open or free, for use again and for fork.
 struct Pool {
     lock: RawLock,
     all: Guarded<Vec<NonNull<Desc>>>,
     free: Guarded<Vec<NonNull<Desc>>>,
-    /// Whose a number is: the last that was opened with it. An owner may close its number
-    /// before gt_netpoll_close, and it may be somebody else's by then.
-    owners: Guarded<Vec<Option<NonNull<Desc>>>>,
+    /// For each number the last that was opened with it, by number. An owner may close its
+    /// number before gt_netpoll_close, and it may be somebody else's by then.
+    owners: Guarded<Vec<Owner>>,
 }
 
-// SAFETY: the lists and the map are guarded by `lock`.
+// SAFETY: the lists are guarded by `lock`.
 unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool {
@@ -101,6 +110,7 @@ impl Pool {
                 inner: Guarded::new(Inner {
                     fd: -1,
                     open: false,
+                    life: 0,
                     sides: [side(), side()],
                 }),
             };
@@ -116,38 +126,38 @@ impl Pool {
         })
     }
 
-    /// Registers a number with the poller. The one that had it before, if any, has lost it.
-    fn register(
-        &self,
-        fd: i32,
-        d: NonNull<Desc>,
-    ) -> std::result::Result<Option<NonNull<Desc>>, i32> {
+    fn with_owners<R>(&self, f: impl FnOnce(&mut Vec<Owner>) -> R) -> R {
         self.lock.lock();
-        // SAFETY: the lock is held.
-        let owners = unsafe { self.owners.get() };
-        let at = fd.max(0) as usize; // below 0 the poller refuses it
-        let more = (at + 1).saturating_sub(owners.len());
-        let before = RT.poller.add(fd, d.as_ptr() as u64).and_then(|()| {
-            if owners.try_reserve(more).is_err() {
-                RT.poller.remove(fd);
-                return Err(libc::ENOMEM);
-            }
-            owners.extend(std::iter::repeat_n(None, more));
-            Ok(owners[at].replace(d))
-        });
+        // SAFETY: the lock is held; f gets the only reference.
+        let r = f(unsafe { self.owners.get() });
         self.lock.unlock();
-        before
+        r
+    }
+
+    /// Registers a number with the poller. The one that had it before, if any, has lost it.
+    fn register(&self, new: Owner) -> std::result::Result<Option<Owner>, i32> {
+        self.with_owners(|owners| {
+            owners.try_reserve(1).map_err(|_| libc::ENOMEM)?;
+            RT.poller.add(new.fd, new.desc.as_ptr() as u64)?;
+            Ok(match owners.binary_search_by_key(&new.fd, |o| o.fd) {
+                Ok(at) => Some(std::mem::replace(&mut owners[at], new)),
+                Err(at) => {
+                    owners.insert(at, new);
+                    None
+                }
+            })
+        })
     }
 
     fn unregister(&self, fd: i32, d: NonNull<Desc>) {
-        self.lock.lock();
-        // SAFETY: the lock is held.
-        let owners = unsafe { self.owners.get() };
-        if owners.get(fd as usize) == Some(&Some(d)) {
-            owners[fd as usize] = None;
-            RT.poller.remove(fd);
-        }
-        self.lock.unlock();
+        self.with_owners(|owners| {
+            if let Ok(at) = owners.binary_search_by_key(&fd, |o| o.fd)
+                && owners[at].desc == d
+            {
+                owners.remove(at);
+                RT.poller.remove(fd);
+            }
+        });
     }
 
     fn give_back(&self, d: NonNull<Desc>) {
@@ -239,15 +249,17 @@ pub(crate) fn open(fd: i32) -> Result<NonNull<Desc>> {
     let desc = POOL.take()?;
     // SAFETY: descriptors stay.
     let d = unsafe { desc.as_ref() };
-    d.with(|i| {
+    let life = d.with(|i| {
         i.fd = fd;
         i.open = true;
+        i.life = i.life.wrapping_add(1);
         for side in &mut i.sides {
             side.ready = false;
             side.deadline = 0;
         }
+        i.life
     });
-    let before = POOL.register(fd, desc).map_err(|errno| {
+    let before = POOL.register(Owner { fd, life, desc }).map_err(|errno| {
         d.with(|i| i.open = false);
         POOL.give_back(desc);
         match errno {
@@ -260,9 +272,13 @@ pub(crate) fn open(fd: i32) -> Result<NonNull<Desc>> {
     })?;
     OPEN.fetch_add(1, Ordering::Relaxed);
     if let (Some(old), Some(s)) = (before, RT.made()) {
-        // Its number was closed, and no edge will come to it any more.
+        // Its number was closed, and no edge will come to it any more. It may have been closed
+        // itself meanwhile, and be used for another number.
         // SAFETY: descriptors stay.
-        let waiters = unsafe { old.as_ref() }.with(|i| {
+        let waiters = unsafe { old.desc.as_ref() }.with(|i| {
+            if i.life != old.life {
+                return [None; 2];
+            }
             i.fd = -1;
             let told = Error::BadF.code() as i64;
             [i.sides[0].wake(told), i.sides[1].wake(told)]

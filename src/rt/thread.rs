@@ -62,9 +62,24 @@ extern "C" fn begin(p: *mut c_void) -> *mut c_void {
     // SAFETY: a name that ends with 0.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast()) };
     if let Some(s) = RT.made() {
+        let to_its_end = ToItsEnd;
         worker::run(s, p);
+        std::mem::forget(to_its_end);
     }
     std::ptr::null_mut()
+}
+
+/// A callback that ends its thread, by pthread_exit, would take a worker away without a word,
+/// with all that it had in hand.
+struct ToItsEnd;
+
+impl Drop for ToItsEnd {
+    fn drop(&mut self) {
+        if !worker::is_over() {
+            eprintln!("fatal error: a callback has ended its thread, which is the runtime's");
+            std::process::abort();
+        }
+    }
 }
 
 impl Thread {

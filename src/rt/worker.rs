@@ -1,7 +1,7 @@
 //! A worker: the timer half of Go's `schedule` and `findRunnable`.
 
 use super::thread::{self, Thread};
-use super::{RT, netpoll};
+use super::{RT, netpoll, room};
 use crate::engine::{Counter, Procs, check_timers};
 use crate::error::Result;
 use crate::host::Inside;
@@ -56,7 +56,7 @@ pub(super) fn syscall(enter: bool) {
     if !is_worker() {
         return;
     }
-    let spare = RT.with(|_| {
+    let spare = RT.with(|state| {
         if !enter {
             RT.blocked.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -64,23 +64,30 @@ pub(super) fn syscall(enter: bool) {
         let blocked = RT.blocked.fetch_add(1, Ordering::Relaxed) + 1;
         let spares = RT.spares.load(Ordering::Relaxed);
         let all = blocked >= RT.workers.load(Ordering::Relaxed) + spares;
-        if all && spares < SPARES {
+        if !all || spares >= SPARES {
+            return false;
+        }
+        state.threads.retain(|t| !t.try_join()); // spares of before
+        let there_is_room = room(&mut state.threads, state.coming + 1).is_ok();
+        if there_is_room {
+            state.coming += 1;
             RT.spares.store(spares + 1, Ordering::Relaxed);
         }
-        all && spares < SPARES
+        there_is_room
     });
     if !spare {
         return;
     }
-    match thread::spawn(None) {
-        Ok(t) => RT.with(|state| {
-            state.threads.push(t); // there is room
-            state.threads.retain(|t| !t.try_join()); // spares of before
-        }),
-        Err(_) => {
-            RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
+    let started = thread::spawn(None);
+    RT.with(|state| {
+        state.coming -= 1;
+        match started {
+            Ok(t) => state.threads.push(t), // there is room
+            Err(_) => {
+                RT.spares.fetch_sub(1, Ordering::Relaxed);
+            }
         }
-    }
+    });
 }
 
 /// A spare leaves when there are enough without it.
