@@ -225,6 +225,113 @@ TEST(fork_bubble, 60)
     close_sched(b.s);
 }
 
+/* The thread that moves the clock forks in a callback which it runs meanwhile: in the child it goes
+ * on so, and its own wait ends in time. */
+static struct {
+    gt_sched *s;
+    atomic_int joined, runs;
+    int in_child;
+} forked;
+
+static void *other_member(void *arg)
+{
+    (void)arg;
+    CHECK_EQ(gt_synctest_join(forked.s), 0);
+    forked.joined = 1;
+    CHECK_EQ(gt_sched_sleep(forked.s, 20 * MS), 0);
+    CHECK_EQ(gt_synctest_leave(forked.s), 0);
+    return NULL;
+}
+
+static void forks(void *arg, uintptr_t seq, int64_t delay)
+{
+    int status;
+    pid_t pid;
+
+    (void)arg;
+    (void)seq;
+    (void)delay;
+    if (forked.in_child)
+        return;
+    forked.runs++;
+    fflush(NULL);
+    pid = fork();
+    CHECK_GE(pid, 0);
+    if (pid == 0) {
+        alarm(20);
+        forked.in_child = 1;
+        CHECK_EQ(gt_after_fork(), 0);
+        CHECK_EQ(gt_sched_sleep(forked.s, MS), GT_EDEADLK);   /* it still drives */
+        return;
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x", status);
+}
+
+static void sleeps_meanwhile(gt_timer *chan)
+{
+    (void)chan;
+    CHECK_EQ(gt_sched_sleep(forked.s, 3 * MS), 0);
+    CHECK_EQ(gt_nanotime(forked.s), T0 + 3 * MS);
+}
+
+static void receives_meanwhile(gt_timer *chan)
+{
+    int64_t sent;
+
+    CHECK_EQ(gt_timer_recv(chan, &sent), 0);
+    CHECK_EQ(sent, T0 + 5 * MS);
+    CHECK_EQ(gt_nanotime(forked.s), T0 + 5 * MS);
+}
+
+static void waits_meanwhile(gt_timer *chan)
+{
+    (void)chan;
+    CHECK_EQ(gt_synctest_wait(forked.s), 0);
+    CHECK_EQ(gt_nanotime(forked.s), T0);
+}
+
+static void forks_meanwhile(void (*waits)(gt_timer *chan), int64_t d)
+{
+    gt_timer *t, *chan;
+    pthread_t th;
+
+    forked.joined = forked.runs = 0;
+    forked.s = virtual_sched();
+    chan = must(gt_sched_new_timer(forked.s, 5 * MS));
+    CHECK_EQ(gt_synctest_join(forked.s), 0);
+    th = thread_start(other_member, NULL);
+    wait_for(&forked.joined, 1);
+    CHECK_EQ(gt_synctest_wait(forked.s), 0);        /* so this thread is the last one to block */
+    settle_for_fork();
+    t = must(gt_sched_after_func(forked.s, d, forks, NULL, NULL));
+    waits(chan);
+    CHECK_EQ(forked.runs, 1);
+    CHECK_EQ(gt_sched_sleep(forked.s, 10 * MS), 0);
+    CHECK_EQ(gt_synctest_wait(forked.s), 0);
+    CHECK_EQ(gt_synctest_leave(forked.s), 0);
+    if (!forked.in_child)
+        thread_join(th);
+    CHECK_EQ(gt_timer_free(t), 0);
+    CHECK_GE(gt_timer_free(chan), 0);
+    check_conserved(forked.s);
+    CHECK_EQ(get_stats(forked.s).timers, 0);
+    close_sched(forked.s);
+    if (forked.in_child) {
+        child_is_done();
+        _exit(0);
+    }
+}
+
+TEST(fork_in_a_callback_of_the_bubbles_driver, 60)
+{
+    needs_own_threads();
+    forks_meanwhile(sleeps_meanwhile, MS);
+    forks_meanwhile(receives_meanwhile, MS);
+    forks_meanwhile(waits_meanwhile, 0);
+}
+
 /* ---- netpoll ---- */
 
 struct polled {

@@ -11,6 +11,7 @@
 //! so DEADLOCKED is never said to one that is WOKEN.
 
 use crate::sync::{Futex, Guarded, Ordering, RawLock, rank};
+use std::cell::Cell;
 
 const WOKEN: u32 = 1;
 const DEADLOCKED: u32 = 2;
@@ -30,6 +31,8 @@ pub(crate) struct Sleeper {
     word: Futex,
     /// It is in the list of Blocked, and who is behind it there. That one's lock.
     pub(crate) linked: Guarded<Option<*const Sleeper>>,
+    /// Whose it is (tls::here). Set before it can be found.
+    pub(crate) thread: Cell<usize>,
 }
 
 macro_rules! new {
@@ -37,6 +40,7 @@ macro_rules! new {
         Sleeper {
             word: Futex::new(0),
             linked: Guarded::new(None),
+            thread: Cell::new(0),
         }
     };
 }
@@ -133,13 +137,22 @@ impl Blocked {
         unsafe { self.list() }.1
     }
 
-    /// In a fork child: they are all gone.
+    /// In a fork child: they are all gone, but for the calling thread. That one is blocked if it
+    /// forked in a callback which it runs while it waits.
     ///
     /// # Safety
-    /// The lock is held.
-    pub(crate) unsafe fn forget(&self) {
-        // SAFETY: the caller's promise.
-        *unsafe { self.list() } = (std::ptr::null(), 0);
+    /// The lock is held, or there is one thread; the stacks of the lost ones are still there.
+    pub(crate) unsafe fn forget(&self, here: usize) {
+        // SAFETY: the caller's promise; those in the list wait.
+        unsafe {
+            let (mut at, _) = std::mem::replace(self.list(), (std::ptr::null(), 0));
+            while let Some(w) = at.as_ref() {
+                at = w.linked.get().take().unwrap_or(std::ptr::null());
+                if w.thread.get() == here {
+                    self.add(w);
+                }
+            }
+        }
     }
 
     /// This one is about to wait. False: it was woken already.

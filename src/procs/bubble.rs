@@ -46,13 +46,20 @@ impl Bubble {
         self.blocked.unlock();
     }
 
-    /// In a fork child: only the calling thread is left.
+    /// In a fork child: only the calling thread is left. It may have forked in a callback that it
+    /// runs as the driver: then it goes on as such, and what it waits for itself stays.
     pub(super) fn forget_others(&self, s: &Sched) {
         self.members.set((tls::hot().bubble.get() == s.uid) as u32);
-        // SAFETY: one thread.
-        unsafe { self.blocked.forget() };
-        self.waiting.set(std::ptr::null());
-        self.driver.set(0);
+        // SAFETY: one thread; a lost thread's stack is still mapped.
+        unsafe {
+            self.blocked.forget(tls::here());
+            if self.waiting.get().as_ref().is_some_and(Waiter::is_lost) {
+                self.waiting.set(std::ptr::null());
+            }
+        }
+        if self.driver.get() != tls::my_token() {
+            self.driver.set(0);
+        }
     }
 
     /// The lock is held.

@@ -85,6 +85,7 @@ impl Waiter {
     }
 
     pub(super) fn block(&self, s: &Sched, commit: &mut dyn FnMut() -> bool) -> Waited {
+        self.sleeper.thread.set(tls::here());
         self.member.set(tls::hot().bubble.get() == s.uid);
         if !commit() {
             return Waited::Woken;
@@ -105,9 +106,9 @@ impl Waiter {
         self.sleeper.wait_woken();
     }
 
-    /// Is it a thread that waits? Those are lost in a fork child.
-    pub(crate) fn is_thread(&self) -> bool {
-        self.context.get() == 0
+    /// In a fork child: was it a thread that waits, and not the one that forked? That one is lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.context.get() == 0 && self.sleeper.thread.get() != tls::here()
     }
 
     /// Wakes a waiter, once. No lock is held.

@@ -69,6 +69,11 @@ pub(crate) fn hot() -> &'static Hot {
     HOT.with(|h| unsafe { &*std::ptr::from_ref(h) })
 }
 
+/// The calling thread: a number that no other living thread has, the same in a fork child.
+pub(crate) fn here() -> usize {
+    std::ptr::from_ref(hot()).addr()
+}
+
 /// A number that no other thread has or had; 0 when the thread is as good as over: nobody
 /// would take back what it got.
 pub(crate) fn my_token() -> u64 {

@@ -198,7 +198,7 @@ pub(super) fn after_fork() {
         unsafe { d.as_ref() }.with(|i| {
             for side in &mut i.sides {
                 // SAFETY: a waiter in its place waits; a lost thread's stack is still mapped.
-                if unsafe { side.waiter.as_ref() }.is_some_and(Waiter::is_thread) {
+                if unsafe { side.waiter.as_ref() }.is_some_and(Waiter::is_lost) {
                     side.waiter = std::ptr::null();
                 }
             }

@@ -85,7 +85,7 @@ pub(super) fn after_fork(s: &Sched) {
         // SAFETY: what the stack of a lost thread held is still there: the child has had no
         // time to make threads of its own.
         let sleeper = unsafe { &*arg.cast::<Sleeper<'_>>() };
-        if sleeper.w.is_thread() {
+        if sleeper.w.is_lost() {
             let _ = timer_free(s, t, None);
         }
     });

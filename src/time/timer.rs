@@ -197,7 +197,7 @@ pub(super) fn after_fork(s: &Sched) {
     for_each_chan(s, |t| {
         let Ok(chan) = lookup(s, t, None) else { return };
         let lost = chan.with(s, |i| {
-            let lost = i.remove(|w| w.is_thread());
+            let lost = i.remove(|w| w.is_lost());
             i.renew_fd();
             if i.blocked == 0 {
                 let _ = deltimer(s, t, None);
