@@ -247,7 +247,7 @@ static void wake_hook_that_forks(void *ctx, gt_p *p, int64_t when)
     pid = fork();
     CHECK_GE(pid, 0);
     if (pid == 0) {
-        alarm(10);
+        alarm(100);
         h->in_child = 1;
         CHECK_EQ(gt_after_fork(), 0);
         return;

@@ -258,7 +258,7 @@ static void forks(void *arg, uintptr_t seq, int64_t delay)
     pid = fork();
     CHECK_GE(pid, 0);
     if (pid == 0) {
-        alarm(20);
+        alarm(100);
         forked.in_child = 1;
         CHECK_EQ(gt_after_fork(), 0);
         CHECK_EQ(gt_sched_sleep(forked.s, MS), GT_EDEADLK);   /* it still drives */

@@ -171,7 +171,7 @@ impl World {
                 65 => (gt_sched_sleep(no_s, 1).into(), inval),
                 66 => (gt_synctest_leave(no_s).into(), inval),
                 67 => (gt_synctest_wait(no_s).into(), inval),
-                68 => (gt_synctest_wait(s).into(), inval), // nobody has joined
+                68 => (gt_synctest_wait(o.s).into(), inval), // nobody has joined it
                 69 => (gt_stats_get(no_s, &mut std::mem::zeroed()).into(), inval),
                 70 => (gt_stats_json(no_s, null_mut(), 0).into(), inval),
                 71 => (gt_lateness_get(no_s, &mut 0, 1).into(), inval),
