@@ -463,6 +463,68 @@ TEST(errors_p_free_in_a_wake_hook, 5)
     close_sched(s);
 }
 
+struct hook_bind {
+    gt_p *p;
+    atomic_int in_hook, calls;
+    int bound;
+};
+
+/* Stays until another thread's gt_p_free has said that the P is dead. */
+static void binds_in_wake_hook(void *ctx, gt_p *p, int64_t when)
+{
+    struct hook_bind *h = ctx;
+    int r;
+
+    (void)when;
+    if (h->calls++ > 0)
+        return;
+    h->in_hook = 1;
+    while ((r = gt_acquirep(p)) == 0)
+        CHECK_PTR_EQ(gt_releasep(), p);
+    h->bound = r;
+    CHECK_PTR_EQ(gt_current_p(), NULL);
+}
+
+static void *frees_when_in_hook(void *arg)
+{
+    struct hook_bind *h = arg;
+
+    wait_for(&h->in_hook, 1);
+    CHECK_EQ(gt_p_free(h->p), 0);
+    return NULL;
+}
+
+/* Catches: it gave 0, and gt_current_p and gt_releasep gave NULL after it. */
+TEST(errors_acquirep_while_the_p_is_freed, 10)
+{
+    struct hook_bind h = {0};
+    struct counter c = {0};
+    gt_host host;
+    gt_config cfg;
+    gt_sched *s;
+    gt_timer *t;
+    pthread_t th;
+
+    memset(&host, 0, sizeof host);
+    host.size = sizeof host;
+    host.ctx = &h;
+    host.wake_netpoller = binds_in_wake_hook;
+    memset(&cfg, 0, sizeof cfg);
+    cfg.size = sizeof cfg;
+    cfg.host = &host;
+    cfg.clock = GT_CLOCK_VIRTUAL;
+    s = gt_sched_new(&cfg);
+    h.p = gt_p_new(s);
+    t = gt_timer_new(s, count_run, &c, NULL);
+    CHECK_EQ(gt_check_timers(h.p, 0, NULL, NULL), 0);   /* told: no timer */
+    th = thread_start(frees_when_in_hook, &h);
+    CHECK_EQ(gt_addtimer_on(h.p, t, T0 + 10, 0), 0);
+    thread_join(th);
+    CHECK_EQ(h.bound, GT_ESTALE);
+    CHECK_EQ(gt_timer_free(t), 1);
+    close_sched(s);
+}
+
 /* ---- GT_EMFILE, GT_ENOSPC ---- */
 
 TEST(errors_p_fd_out_of_files, 5)

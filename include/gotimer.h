@@ -685,8 +685,8 @@ int gt_p_free(gt_p *p);
  *
  * Threads: any. Callback: yes.
  * Returns: 0 (also if it is bound to this P already), GT_EBUSY (the P is bound to
- * another thread, or the thread to another P), GT_EINVAL (also from a destructor of a
- * thread that is ending), GT_EFORK.
+ * another thread, or the thread to another P), GT_ESTALE (the P is being freed), GT_EINVAL
+ * (also from a destructor of a thread that is ending), GT_EFORK.
  * Since: 0.1. Source: Go's acquirep.
  */
 int gt_acquirep(gt_p *p);

@@ -266,15 +266,23 @@ static int64_t number(const char *arg)
     long long n = arg != NULL ? strtoll(arg, &end, 0) : 0;
 
     if (arg == NULL || *arg == '\0' || *end != '\0') {
-        fprintf(stderr, "soak: usage: soak [--seconds N] [--seed N] [--json FILE]\n");
+        fprintf(stderr, "soak: usage: soak [--seconds N] [--seed N] [--forks PER-SECOND] [--json FILE]\n");
         exit(2);
     }
     return n;
 }
 
+static void sleep_until(int64_t when)
+{
+    int64_t left = when - mono_now();
+
+    if (left > 0)
+        sleep_ms((int)(left / L_MS));
+}
+
 int main(int argc, char **argv)
 {
-    int64_t seconds = 60, begin;
+    int64_t seconds = 60, forks_each = 1, begin;
     const char *json = NULL;
     uint64_t entropy = (uint64_t)mono_now() ^ ((uint64_t)getpid() << 40);
 
@@ -284,6 +292,8 @@ int main(int argc, char **argv)
             seconds = number(argv[i + 1]);
         else if (strcmp(argv[i], "--seed") == 0)
             load_seed = (uint64_t)number(argv[i + 1]);
+        else if (strcmp(argv[i], "--forks") == 0)
+            forks_each = number(argv[i + 1]);
         else if (strcmp(argv[i], "--json") == 0 && argv[i + 1] != NULL)
             json = argv[i + 1];
         else
@@ -299,13 +309,12 @@ int main(int argc, char **argv)
     users_start(&users, 6);
     begin = mono_now();
     for (int64_t s = 1; s <= seconds; s++) {
-        int64_t left = begin + s * L_SEC - mono_now();
-
-        if (left > 0)
-            sleep_ms((int)(left / L_MS));
-        check_all(s);
-        if (s % 5 == 3)
+        for (int64_t i = 0; i < forks_each; i++) {
+            sleep_until(begin + (s - 1) * L_SEC + (i + 1) * L_SEC / (forks_each + 1));
             fork_once();
+        }
+        sleep_until(begin + s * L_SEC);
+        check_all(s);
         if (s % 10 == 0)
             printf("%5lld s: %lld armings, %lld fired, %lld ticks, %lld duels, %lld functions, %lld forks, "
                    "worst lateness %lld us\n", (long long)s, (long long)total(armed), (long long)total(fired),

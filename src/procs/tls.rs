@@ -214,6 +214,10 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
     if !p.bound.bind(me) {
         return Err(Error::Busy);
     }
+    if p.is_dead() {
+        p.bound.unbind(me);
+        return Err(Error::Stale);
+    }
     acquire(&raw const p.bound);
     set_bound(p.sched().uid, std::ptr::from_ref(p));
     Ok(())
