@@ -211,12 +211,13 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
             Err(Error::Busy)
         };
     }
-    if !p.bound.bind(me) {
-        return Err(Error::Busy);
-    }
+    let bound = p.bound.bind(me);
     if p.is_dead() {
         p.bound.unbind(me);
         return Err(Error::Stale);
+    }
+    if !bound {
+        return Err(Error::Busy);
     }
     acquire(&raw const p.bound);
     set_bound(p.sched().uid, std::ptr::from_ref(p));
