@@ -184,6 +184,16 @@ $(B)/programs/%: ctests/programs/%.c include/gotimer.h $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude $< -o $@ $(LINK_LIB)
 
+# It loads the library itself, and a plugin that has the static one in it.
+$(B)/programs/unload: ctests/programs/unload.c include/gotimer.h $(B)/programs/unload_plugin.so
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -Iinclude -DGT_SO='"libgotimer.so.$(SOMAJOR)"' $< -o $@ \
+		-Wl,-rpath,'$$ORIGIN/../lib' -ldl
+
+$(B)/programs/unload_plugin.so: ctests/programs/unload/plugin.c include/gotimer.h $(LIB)
+	$(need_cc)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(CFLAGS) -pthread -fPIC -shared -Iinclude $< -o $@ $(B)/lib/libgotimer.a $(STATIC_LIBS)
+
 check-programs: $(PROGRAMS)
 	@set -e; for p in $(PROGRAMS); do echo "$$p"; $$p; done
 

@@ -1,5 +1,5 @@
 //! With the feature `header`: generates the C header from src/ffi into OUT_DIR, and to the path
-//! that GOTIMER_HEADER_OUT names, if any (`make header`). Sets the SONAME.
+//! that GOTIMER_HEADER_OUT names, if any (`make header`). Sets the SONAME, and that the library is never unloaded.
 
 fn main() {
     println!("cargo:rerun-if-changed=src");
@@ -21,6 +21,8 @@ fn main() {
         "cargo:rustc-cdylib-link-arg=-Wl,-soname,libgotimer.so.{}",
         var("CARGO_PKG_VERSION_MAJOR")
     );
+    // A thread's end calls into the library (src/procs/at_end.rs).
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     #[cfg(feature = "header")]
     header::generate();
 }

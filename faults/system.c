@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 int (*system_refuses)(void);
+_Thread_local int system_refuses_all;
 _Atomic int64_t system_blocks, system_mapped;
 
 /* ---- who is calling ---- */
@@ -39,7 +40,8 @@ __attribute__((constructor)) static void find_library(void) { dl_iterate_phdr(lo
 #define FROM_LIBRARY()                                                                   \
     ((uintptr_t)__builtin_return_address(0) >= lib_begin &&                              \
      (uintptr_t)__builtin_return_address(0) < lib_end)
-#define REFUSED() (FROM_LIBRARY() && system_refuses != NULL && system_refuses())
+#define REFUSED() \
+    (system_refuses_all || (FROM_LIBRARY() && system_refuses != NULL && system_refuses()))
 
 /* ---- the wall clock ---- */
 

@@ -16,6 +16,10 @@ void wall_jump(int64_t by);
 /* Is called for each request for memory or for a thread that the library makes; 1: it is refused. */
 extern int (*system_refuses)(void);
 
+/* Not 0: every request of this thread is refused, whoever makes it: the C library too, for what the
+ * library under test asks of it. */
+extern _Thread_local int system_refuses_all;
+
 /* What the library has got since then and not given back: blocks of posix_memalign; and bytes of
  * mmap, from the beginning. */
 extern _Atomic int64_t system_blocks, system_mapped;

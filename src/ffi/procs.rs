@@ -49,7 +49,9 @@ pub unsafe extern "C" fn gt_p_free(p: *mut gt_p) -> c_int {
 /// Threads: any. Callback: yes.
 /// Returns: 0 (also if it is bound to this P already), GT_EBUSY (the P is bound to
 /// another thread, or the thread to another P), GT_ESTALE (the P is being freed), GT_EINVAL
-/// (also from a destructor of a thread that is ending), GT_EFORK.
+/// (also: the thread is ending, and a pthread key's destructor calls this after the library's
+/// own), GT_ENOMEM (as the first call of a thread: its end could not be noted, so nobody would
+/// release the P), GT_EFORK.
 /// Since: 0.1. Source: Go's acquirep.
 ///
 /// # Safety

@@ -20,7 +20,7 @@ use std::io::Write;
 /// Callback: yes.
 /// Returns: the sched, or NULL, and gt_last_error says GT_EINVAL (a size, clock or flag that
 /// is not known; a hook without its partner; GT_CLOCK_HOST without nanotime), GT_ENOMEM
-/// or GT_EFORK.
+/// (also: the process has no pthread key left, of which the library needs one) or GT_EFORK.
 /// Since: 0.1.
 ///
 /// # Safety

@@ -18,8 +18,8 @@ pub(crate) struct Bubble {
     members: Cell<u32>,
     /// Who is in synctest_wait.
     waiting: Cell<*const Waiter>,
-    /// Token of the thread that is moving the clock; 0: nobody.
-    driver: Cell<u64>,
+    /// The thread that is moving the clock (tls::here, for a thread may have no token); 0: nobody.
+    driver: Cell<usize>,
 }
 
 // SAFETY: all is guarded by the lock.
@@ -57,7 +57,7 @@ impl Bubble {
                 self.waiting.set(std::ptr::null());
             }
         }
-        if self.driver.get() != tls::my_token() {
+        if self.driver.get() != tls::here() {
             self.driver.set(0);
         }
     }
@@ -75,7 +75,7 @@ impl Bubble {
         self.blocked.lock();
         // SAFETY: the lock is held, and the caller waits next.
         if unsafe { self.blocked.add(&w.sleeper) } {
-            if self.driver.get() == tls::my_token() {
+            if self.driver.get() == tls::here() {
                 // In a callback that it runs itself: while it waits here, nobody moves the clock.
                 // SAFETY: the lock is held.
                 unsafe { self.blocked.give_up(&w.sleeper) };
@@ -134,7 +134,7 @@ impl Bubble {
 
     /// Runs `f`, which calls callbacks, without the lock, and nobody else drives meanwhile.
     fn run_as_driver(&self, f: impl FnOnce() -> bool) -> bool {
-        self.driver.set(tls::my_token());
+        self.driver.set(tls::here());
         self.blocked.unlock();
         let result = f();
         self.blocked.lock();
@@ -185,7 +185,7 @@ impl Bubble {
             self.blocked.lock();
             // The driver would wait in his own callback.
             busy = !self.waiting.get().is_null();
-            if !busy && self.driver.get() != tls::my_token() {
+            if !busy && self.driver.get() != tls::here() {
                 self.waiting.set(&w);
             }
             self.blocked.unlock();

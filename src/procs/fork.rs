@@ -5,7 +5,7 @@
 //! gt_after_fork; until then, calls in the child give GT_EFORK.
 
 use super::sched::Sched;
-use super::{tls, wait};
+use super::{at_end, tls, wait};
 #[cfg(feature = "checked")]
 use crate::engine::checked;
 use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
@@ -39,6 +39,7 @@ fn with_list<R>(f: impl FnOnce(&mut Vec<*const Sched>) -> R) -> R {
 
 pub(crate) fn add_sched(s: &Sched) -> Result<()> {
     with_list(|list| {
+        at_end::register()?;
         list.try_reserve(1).map_err(|_| Error::NoMem)?;
         list.push(s);
         Ok(())

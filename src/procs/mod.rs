@@ -2,6 +2,7 @@
 //! `timeSleepUntil`, `moveTimers` and `stealWork`'s part in timers.
 
 mod adopt;
+mod at_end;
 mod blocked;
 mod blocks;
 mod bound;

@@ -4,10 +4,10 @@
 //! thread-locals in registers. So they are reached through one function that is never
 //! inlined, and nothing of it is kept over a callback.
 
-use super::fork;
 use super::last::{Last, block_if_last, last};
 use super::p::P;
 use super::sched::Sched;
+use super::{at_end, fork};
 use crate::engine::{Block, Procs, Timers};
 use crate::error::{Error, Result};
 use crate::host::{Inside, acquire, release};
@@ -29,6 +29,8 @@ pub(crate) struct Hot {
     pub(crate) wake_depth: Cell<u32>,
     /// The uid of the sched whose bubble this thread has joined; 0: none.
     pub(super) bubble: Cell<u64>,
+    /// The thread ends, and has given back what it had: it gets nothing more.
+    over: Cell<bool>,
 }
 
 thread_local! {
@@ -40,25 +42,22 @@ thread_local! {
             last_error: Cell::new(0),
             wake_depth: Cell::new(0),
             bubble: Cell::new(0),
+            over: Cell::new(false),
         }
     };
-    /// Releases the thread's P and blocks when the thread ends.
-    static AT_EXIT: AtExit = const { AtExit };
 }
 
-struct AtExit;
-
-impl Drop for AtExit {
-    fn drop(&mut self) {
-        let _in = Inside::enter();
-        let _ = releasep();
-        let token = near().token.replace(0);
-        for b in &hot().blocks {
-            b.set((0, std::ptr::null()));
-        }
-        set_last(hot(), 0, std::ptr::null());
-        fork::for_each_sched(|s| s.release_blocks(token));
+/// Releases the thread's P and blocks when the thread ends.
+pub(super) fn end_thread() {
+    let _in = Inside::enter();
+    hot().over.set(true);
+    let _ = releasep();
+    let token = near().token.replace(0);
+    for b in &hot().blocks {
+        b.set((0, std::ptr::null()));
     }
+    set_last(hot(), 0, std::ptr::null());
+    fork::for_each_sched(|s| s.release_blocks(token));
 }
 
 /// This thread's values. Do not keep the reference over a callback.
@@ -74,15 +73,24 @@ pub(crate) fn here() -> usize {
     std::ptr::from_ref(hot()).addr()
 }
 
-/// A number that no other thread has or had; 0 when the thread is as good as over: nobody
-/// would take back what it got.
+/// A number that no other thread has or had; 0 when nobody would take back what it got: the
+/// thread is as good as over, or there is no memory to note that it will be.
 pub(crate) fn my_token() -> u64 {
+    token().unwrap_or(0)
+}
+
+/// The same, or which of the two it is: `Inval`, `NoMem`.
+fn token() -> Result<u64> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let token = &near().token;
-    if token.get() == 0 && AT_EXIT.try_with(|_| ()).is_ok() {
+    if token.get() == 0 {
+        if hot().over.get() {
+            return Err(Error::Inval);
+        }
+        at_end::note()?;
         token.set(NEXT.fetch_add(1, Ordering::Relaxed));
     }
-    token.get()
+    Ok(token.get())
 }
 
 /// The thread enters a wake hook (1) or leaves it (-1).
@@ -200,10 +208,7 @@ pub(crate) fn bound_p(s: &Sched) -> Option<&P> {
 
 /// Binds the calling thread to a P.
 pub(crate) fn acquirep(p: &P) -> Result<()> {
-    let me = my_token();
-    if me == 0 {
-        return Err(Error::Inval); // from a destructor of a thread that ends
-    }
+    let me = token()?;
     if let Some(mine) = current_p() {
         return if std::ptr::eq(mine, p) {
             Ok(())

@@ -107,10 +107,14 @@ fn leaves() -> bool {
 pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
-    if let Some(p) = p {
-        let _ = acquirep(p);
-    }
+    let mut bound = p.is_none();
     loop {
+        if let Some(p) = p
+            && !bound
+        {
+            // It fails only while there is no memory. What callbacks arm goes to another P then.
+            bound = acquirep(p).is_ok();
+        }
         if p.is_none() && leaves() {
             RT.poller.arm(s); // the wake that brought us here was for somebody
             return;
