@@ -29,7 +29,7 @@ static void has_such_a_callback(void *arg)
     CHECK_EQ(gt_after_fork(), 0);
     rt_start(1);
     must(gt_after_func(0, ends_its_thread, NULL, NULL));
-    sleep_ms(3000 * (int)test_slow());
+    sleep_ms(60000 * (int)test_slow());   /* it ends before */
 }
 
 /* Catches a runtime that loses a worker in silence to a callback that calls pthread_exit: its

@@ -253,7 +253,7 @@ TEST(nodes_in_a_fork_child, 60)
     close_sched(before.s);
 }
 
-static _Atomic int slow, allocating;
+static _Atomic int slow, allocating, about_to_fork;
 
 /* Memory for a chunk of timers takes its time, with the lock of the free nodes held. */
 static void *slow_alloc(void *ctx, size_t size, size_t align)
@@ -263,6 +263,8 @@ static void *slow_alloc(void *ctx, size_t size, size_t align)
     (void)ctx;
     if (slow && align == 1 << 16) {
         allocating = 1;
+        while (!about_to_fork)
+            usleep(100);
         usleep(200000);
         allocating = 0;
     }
@@ -300,6 +302,7 @@ TEST(nodes_fork_waits_for_a_new_chunk, 20)
     th = thread_start(make_one, &b);
     while (!allocating)
         usleep(100);
+    about_to_fork = 1;
     pid = fork();
     if (pid == 0)
         _exit(allocating);

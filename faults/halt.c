@@ -497,7 +497,7 @@ static struct row run_all(int step)
     return sum;
 }
 
-TEST(halt_at_each_instruction, 180)
+TEST(halt_at_each_instruction, 400)
 {
     struct row sum;
 
@@ -512,7 +512,7 @@ TEST(halt_at_each_instruction, 180)
 /* Each lock is held by somebody who stands still, and who wants it is seen to wait. It is not left
  * to luck: the operation that takes the lock is stopped at each sixteenth instruction, then at
  * each fourth, in the end at each, until it was stopped with the lock. */
-TEST(halt_with_each_lock, 120)
+TEST(halt_with_each_lock, 400)
 {
     uint64_t rng = test_seed();
 
@@ -535,7 +535,7 @@ TEST(halt_with_each_lock, 120)
     stop_workers();
 }
 
-TEST(halt_forks_find_whole_timers, 120)
+TEST(halt_forks_find_whole_timers, 400)
 {
     const struct halt_op *op = halt_ops;
     uint64_t rng = test_seed();
@@ -556,7 +556,7 @@ TEST(halt_forks_find_whole_timers, 120)
     stop_workers();
 }
 
-TEST(halt_at_each_hook, 120)
+TEST(halt_at_each_hook, 400)
 {
     struct row sum = run_all(0);
 

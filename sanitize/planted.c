@@ -5,6 +5,8 @@
  *
  * Each is a function of its own, so that a report names it. planted.sh says what must be reported
  * for it, by which tool. */
+#define _POSIX_C_SOURCE 200809L   /* pthread_barrier_t */
+
 #include "gotimer.h"
 
 #include <limits.h>
@@ -172,15 +174,26 @@ static void shift(void)
     fire(shifts, &arg);
 }
 
-/* Two threads, each with a P and a sched of its own, and one thing that they share. */
+/* Two threads, each with a P and a sched of its own, and one thing that they share. They use it
+ * first when both have come so far: else one could be done before the other has begun, and making a
+ * sched takes a lock that all scheds share, by which the one would come after the other. */
 static int shared;
 static int64_t shared_now;
+static pthread_barrier_t both;
+static __thread int met;
+
+static void meet(void)
+{
+    if (met++ == 0)
+        pthread_barrier_wait(&both);
+}
 
 static void writes_shared(void *arg, uintptr_t seq, int64_t delay)
 {
     (void)arg;
     (void)seq;
     (void)delay;
+    meet();
     shared++;
 }
 
@@ -197,6 +210,7 @@ static void *checks_often(void *arg)
     struct bed b = new_bed();
 
     (void)arg;
+    meet();
     for (int i = 0; i < 20000; i++)
         gt_check_timers(b.p, DUE, &shared_now, NULL);
     end_bed(b);
@@ -207,6 +221,8 @@ static void on_two_threads(void *(*f)(void *))
 {
     pthread_t t[2];
 
+    if (pthread_barrier_init(&both, NULL, 2) != 0)
+        abort();
     for (int i = 0; i < 2; i++)
         if (pthread_create(&t[i], NULL, f, NULL) != 0)
             abort();

@@ -216,6 +216,8 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
             Err(Error::Busy)
         };
     }
+    // The one that it was bound to may be about to be freed, or not: there may be no memory for that.
+    let _ = releasep();
     let bound = p.bound.bind(me);
     if p.is_dead() {
         p.bound.unbind(me);
@@ -232,21 +234,23 @@ pub(crate) fn acquirep(p: &P) -> Result<()> {
 /// The P that the calling thread is bound to, if it still lives. Valid while the caller
 /// keeps the P from being freed.
 pub(crate) fn current_p() -> Option<&'static P> {
-    with_bound(|p| p)
+    with_bound(|p| (!p.is_dead()).then_some(p)).flatten()
 }
 
 /// Unbinds the calling thread. The P that it was bound to, unless that is gone.
 pub(crate) fn releasep() -> Option<&'static P> {
     let me = near().token.get();
+    // A dead one too: it lives on if it cannot be freed.
     let p = with_bound(|p| {
         release(&raw const p.bound);
         p.bound.unbind(me);
-        p
+        (!p.is_dead()).then_some(p)
     });
     set_bound(0, std::ptr::null());
-    p
+    p.flatten()
 }
 
+/// Calls f with the P that the calling thread is bound to, dead or alive.
 fn with_bound<R>(f: impl FnOnce(&'static P) -> R) -> Option<R> {
     let h = hot();
     let (uid, p) = h.bound.get();
@@ -260,7 +264,7 @@ fn with_bound<R>(f: impl FnOnce(&'static P) -> R) -> Option<R> {
         if s.uid == uid {
             // SAFETY: the P's sched is alive, and Ps' slots stay as long.
             let p = unsafe { &*p };
-            if p.bound.is(near().token.get()) && !p.is_dead() {
+            if p.bound.is(near().token.get()) {
                 found = f.take().map(|f| f(p));
             }
         }
