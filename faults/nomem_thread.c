@@ -196,6 +196,34 @@ TEST(nomem_thread_forks, 30)
     first_down();
 }
 
+/* With what it looks for in the environment, too. */
+TEST(nomem_thread_environment, 30)
+{
+    CHECK_EQ(setenv("GOTIMER_VERIFY", "1", 1), 0);
+    CHECK_EQ(setenv("GOTIMER_TSAN", "0", 1), 0);
+    system_refuses_all = 1;
+    CHECK_PTR_EQ(gt_sched_new(NULL), NULL);
+    CHECK_EQ(gt_last_error(), GT_ENOMEM);
+    system_refuses_all = 0;
+    first_up(0);
+    come();
+    first_down();
+}
+
+/* Nothing can be had from the beginning: not even what it takes to count the processors. */
+TEST(nomem_thread_counts_processors, 30)
+{
+    gt_runtime_config cfg = {.size = sizeof cfg};
+
+    system_refuses_all = 1;
+    CHECK_EQ(gt_runtime_start(NULL), GT_ENOMEM);
+    CHECK_EQ(gt_runtime_start(&cfg), GT_ENOMEM);
+    system_refuses_all = 0;
+    CHECK_EQ(gt_runtime_start(NULL), 0);
+    CHECK_GE(gt_runtime_workers(), 1);
+    CHECK_EQ(gt_runtime_stop(), 0);
+}
+
 /* No key is left for the library: nothing can be made, until there is one. */
 TEST(nomem_thread_no_key_left, 30)
 {

@@ -11,3 +11,15 @@ pub(crate) use clock::{Clock, Kind, VIRTUAL_EPOCH};
 pub(crate) use hooks::{HUGE, Hooks, Host};
 pub(crate) use tsan::{Inside, Outside, acquire, on as watched, release};
 pub(crate) use unusual::Boundary;
+
+use std::ffi::CStr;
+
+/// Has the environment this value for this name? std's own look at it asks for memory, and ends the
+/// process when there is none.
+pub(crate) fn environment_says(name: &CStr, value: &CStr) -> bool {
+    // SAFETY: names that end with 0. Who changes the environment meanwhile breaks C's own rule.
+    unsafe {
+        let found = libc::getenv(name.as_ptr());
+        !found.is_null() && CStr::from_ptr(found) == value
+    }
+}

@@ -29,6 +29,7 @@
 
 #[cfg(all(not(gt_model), not(gt_tsan)))]
 mod imp {
+    use super::super::environment_says;
     use super::super::unusual::{self, WATCHED};
     use std::cell::Cell;
     use std::ffi::{CStr, c_char, c_int, c_void};
@@ -54,7 +55,7 @@ mod imp {
     pub(crate) fn find() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            if std::env::var_os("GOTIMER_TSAN").is_some_and(|v| v == "0") {
+            if environment_says(c"GOTIMER_TSAN", c"0") {
                 return;
             }
             let wanted: [(&AtomicPtr<c_void>, &CStr); 4] = [

@@ -12,7 +12,7 @@ use crate::engine::{
     slab_raise_generation, slack_flags, stop_for_good,
 };
 use crate::error::{Error, Result};
-use crate::host::{Clock, Hooks, Host, Kind, Outside, tsan};
+use crate::host::{Clock, Hooks, Host, Kind, Outside, environment_says, tsan};
 use crate::sync::{RawLock, rank};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -391,7 +391,7 @@ impl Sched {
 /// and nothing can block a fork child here.
 fn verify_from_environment() -> bool {
     static SET: once_cell::race::OnceBool = once_cell::race::OnceBool::new();
-    SET.get_or_init(|| std::env::var_os("GOTIMER_VERIFY").is_some_and(|v| v == "1"))
+    SET.get_or_init(|| environment_says(c"GOTIMER_VERIFY", c"1"))
 }
 
 impl Procs for Sched {

@@ -4,12 +4,14 @@
 //! There is one, as in Go. Its sched is made at first use and stays; timers may be armed
 //! before it is started and after it was stopped, and fire when it runs (again).
 
+mod cpus;
 mod deadline;
 mod netpoll;
 mod poller;
 mod thread;
 mod worker;
 
+pub(crate) use cpus::cpus;
 pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
 
 use crate::engine::Procs;
@@ -256,11 +258,6 @@ pub(crate) fn stop() -> Result<()> {
 /// How many workers run.
 pub(crate) fn workers() -> usize {
     RT.workers.load(Ordering::Acquire)
-}
-
-/// CPUs that this process may use.
-pub(crate) fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// A change of the runtime is not cut in half by a fork: its locks are held over it.
