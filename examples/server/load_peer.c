@@ -82,7 +82,11 @@ static void was_case(struct peer *p, int64_t now) {
         if (request_case_is_right(p)) count_up(&r->answers, 1);
         return;
     }
-    p->got_408 = strncmp(p->head, "HTTP/1.1 408 ", 13) == 0;
+    /* It may have been told to go on, and have been too slow with the rest. */
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const char *last = p->head;
+    if (strncmp(last, go_on, strlen(go_on)) == 0) last += strlen(go_on);
+    p->got_408 = strncmp(last, "HTTP/1.1 408 ", 13) == 0;
     if (p->got_408 || p->head_size == 0)
         was_slow(p, now);
     else
