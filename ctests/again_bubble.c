@@ -1,6 +1,7 @@
 /* Bugs of bubbles (threads that share a virtual clock) that there have been: who is told that
  * nothing will ever wake him, and when. Above each test stands what broken library it catches.
  * The other bugs of package time are in again_time.c. */
+#include "gotest.h"
 #include "rtkit.h"
 #include "steps.h"
 
@@ -248,6 +249,41 @@ TEST(again_bubble_callback_of_the_clock_waits, 10)
     CHECK_EQ(gt_timer_free(inner.chan), 0);
     check_conserved(inner.s);
     close_sched(inner.s);
+}
+
+static void waits_for_the_first_to_leave(void *s)
+{
+    CHECK_EQ(gt_sched_sleep(s, 3 * MS), 0);
+    CHECK_EQ(gt_nanotime(s), T0 + 3 * MS);
+}
+
+static void sleeps_in_a_callback(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)seq;
+    (void)delay;
+    CHECK_EQ(gt_sched_sleep(arg, MS), GT_EDEADLK);
+    inner.runs++;
+}
+
+/* Catches the same in a callback of a thread that leaves the bubble, and moves the clock for the others
+ * before it has left. */
+TEST(again_bubble_callback_of_one_who_leaves_waits, 10)
+{
+    gt_sched *s = virtual_sched();
+    struct bubble_thread other;
+    gt_timer *t;
+
+    inner.runs = 0;
+    CHECK_EQ(gt_synctest_join(s), 0);
+    bubble_go(&other, s, waits_for_the_first_to_leave, s);
+    CHECK_EQ(gt_synctest_wait(s), 0);
+    t = must(gt_sched_after_func(s, MS, sleeps_in_a_callback, s, NULL));
+    CHECK_EQ(gt_synctest_leave(s), 0);
+    CHECK_EQ(inner.runs, 1);
+    bubble_end(&other);
+    CHECK_EQ(gt_timer_free(t), 0);
+    check_conserved(s);
+    close_sched(s);
 }
 
 /* ---- the same, and somebody outside has its timer in hand ---- */

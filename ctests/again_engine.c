@@ -368,13 +368,94 @@ TEST(again_two_callbacks_wait_across_scheds, 10)
         thread_join(th[k]);
     for (int k = 0; k < 2; k++)
         CHECK(side[k].result == 0 || side[k].result == GT_EDEADLK);
-    CHECK(side[0].result == GT_EDEADLK || side[1].result == GT_EDEADLK);
+    CHECK_NE(side[0].result, side[1].result);                  /* one is told, and the other's wait ends */
     for (int k = 0; k < 2; k++) {
         CHECK_EQ(gt_timer_free(side[k].t), 0);
         check_conserved(side[k].s);
         free_p(side[k].p);
         close_sched(side[k].s);
     }
+}
+
+/* ---- the place of a timer is used again while somebody waits for it by its id ---- */
+
+static struct {
+    gt_sched *s;
+    uint64_t id;
+    atomic_int started, waits, goes_on, returned;
+} place;
+
+static _Thread_local int is_waiter;
+
+/* The waiter stops between two looks, until the next timer is being called. */
+static void stop_waiter(void *ctx)
+{
+    (void)ctx;
+    if (!is_waiter)
+        return;
+    place.waits = 1;
+    wait_for(&place.goes_on, 1);
+}
+
+static void first_frees_itself(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)arg;
+    (void)seq;
+    (void)delay;
+    place.started = 1;
+    wait_for(&place.waits, 1);
+    CHECK_EQ(gt_timer_free_id(place.s, place.id), 0);
+}
+
+static void next_lasts_until_the_waiter_returns(void *arg, uintptr_t seq, int64_t delay)
+{
+    (void)arg;
+    (void)seq;
+    (void)delay;
+    place.goes_on = 1;
+    wait_for(&place.returned, 1);
+}
+
+static void *waits_by_id(void *arg)
+{
+    (void)arg;
+    is_waiter = 1;
+    wait_for(&place.started, 1);
+    CHECK_EQ(gt_deltimer_sync_id(place.s, place.id), 0);
+    place.returned = 1;
+    return NULL;
+}
+
+/* Catches a gt_deltimer_sync_id that waits for any run it finds of the timer's place, though the timer
+ * is freed and the place is another timer's: it does so until the time limit. */
+TEST(again_sync_by_id_waits_for_the_next_timer, 20)
+{
+    gt_host h = {.size = sizeof h, .osyield = stop_waiter};
+    gt_config cfg = {.size = sizeof cfg, .host = &h, .clock = GT_CLOCK_VIRTUAL};
+    gt_timer *first, *next[100];
+    gt_p *p;
+    pthread_t th;
+    int n = 0;
+
+    CHECK((place.s = gt_sched_new(&cfg)) != NULL);
+    p = new_p(place.s);
+    first = plain_timer(place.s, first_frees_itself, NULL);
+    place.id = gt_timer_id(first);
+    CHECK_EQ(gt_addtimer_on(p, first, T0, 0), 0);
+    th = thread_start(waits_by_id, NULL);
+    CHECK_EQ(check_at(p, T0), 1);
+    do {
+        CHECK_LT(n, 100);
+        next[n] = plain_timer(place.s, next_lasts_until_the_waiter_returns, NULL);
+    } while (next[n++] != first);
+    CHECK_EQ(gt_addtimer_on(p, first, T0, 0), 0);
+    CHECK_EQ(check_at(p, T0), 1);
+    thread_join(th);
+    while (n > 0)
+        CHECK_EQ(gt_timer_free(next[--n]), 0);
+    check_conserved(place.s);
+    free_p(p);
+    close_sched(place.s);
 }
 
 /* ---- dead entries at the head ---- */

@@ -1506,7 +1506,7 @@ int gt_deltimer(gt_timer *t);
  *
  * Threads: any. Callback: yes, but of its own timer GT_EDEADLK.
  * Returns: as gt_deltimer; GT_EDEADLK if waiting could never end: called from f itself,
- * or by contexts that wait for each other. The timer is stopped then, too.
+ * or by contexts that wait for each other, of which one is told. The timer is stopped then, too.
  * Since: 0.1. Source: Linux's timer_delete_sync.
  */
 int gt_deltimer_sync(gt_timer *t);

@@ -46,7 +46,7 @@ pub unsafe extern "C" fn gt_synctest_join(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
     call(|| {
         let s = unsafe { sched(s) }?;
-        s.bubble.join(s)
+        s.synctest_join()
     })
 }
 
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn gt_synctest_leave(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
     call(|| {
         let s = unsafe { sched(s) }?;
-        s.bubble.leave(s)
+        s.synctest_leave()
     })
 }
 
@@ -82,6 +82,6 @@ pub unsafe extern "C" fn gt_synctest_wait(s: *mut gt_sched) -> c_int {
     // SAFETY: the caller's promise.
     call(|| {
         let s = unsafe { sched(s) }?;
-        s.bubble.wait(s)
+        s.synctest_wait()
     })
 }

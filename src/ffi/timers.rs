@@ -462,7 +462,7 @@ pub unsafe extern "C" fn gt_deltimer(t: *mut gt_timer) -> c_int {
 ///
 /// Threads: any. Callback: yes, but of its own timer GT_EDEADLK.
 /// Returns: as gt_deltimer; GT_EDEADLK if waiting could never end: called from f itself,
-/// or by contexts that wait for each other. The timer is stopped then, too.
+/// or by contexts that wait for each other, of which one is told. The timer is stopped then, too.
 /// Since: 0.1. Source: Linux's timer_delete_sync.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 
 use super::ops::Op;
 use super::{Mini, model, model_bounded};
-use crate::engine::{Timers, check_timers, deltimer, timer_free};
+use crate::engine::{Arm, Timers, check_timers, deltimer, modtimer, timer_free};
 use crate::error::{Error, Result};
 use crate::procs::runs::{Slots, is_over, stop_until_over};
 use crate::sync::os_yield;
@@ -28,14 +28,14 @@ fn run(mini: &Mini) -> i64 {
 /// As deltimer_sync, but it does not wait for ever: it judges twice, and what it says then must be
 /// right. 1 stopped, 0 not, -1 it was freed before.
 fn del_sync(mini: &Mini) -> i64 {
-    let rounds = |round| match round {
+    let wait = |round| match round {
         0 => {
             os_yield();
             Ok(())
         }
         _ => Err(Error::Busy),
     };
-    del_sync_for(mini, rounds)
+    del_sync_for(mini, wait)
 }
 
 /// The same; it judges once.
@@ -43,8 +43,15 @@ fn del_sync_once(mini: &Mini) -> i64 {
     del_sync_for(mini, |_| Err(Error::Busy))
 }
 
-fn del_sync_for(mini: &Mini, rounds: impl FnMut(u64) -> Result<()>) -> i64 {
-    match stop_until_over(mini, mini.t(0), 1, rounds) {
+fn del_sync_for(mini: &Mini, mut wait: impl FnMut(u64) -> Result<()>) -> i64 {
+    let over = |round| {
+        let over = is_over(mini, mini.t(0), 1);
+        if !over {
+            wait(round)?;
+        }
+        Ok(over)
+    };
+    match stop_until_over(mini, mini.t(0), 1, over) {
         Ok(stopped) => {
             // Whoever is in a call of it reads what this writes.
             mini.use_argument(0);
@@ -58,7 +65,7 @@ fn del_sync_for(mini: &Mini, rounds: impl FnMut(u64) -> Result<()>) -> i64 {
 /// that for itself: a load of who runs the timer hides this one's load of the references.
 fn stop_then_judge(mini: &Mini) -> i64 {
     let t = mini.t(0);
-    let stopped = deltimer(mini, t, Some(1)).unwrap();
+    let stopped = deltimer(mini, t, Some(1)).unwrap_or(false); // or it is freed
     os_yield();
     if !is_over(mini, t, 1) {
         return -1;
@@ -91,6 +98,19 @@ fn model_del_sync_by_id_against_a_run_that_frees() {
     model(
         armed_to_free_itself,
         [run, del_sync],
+        |mini, [ran, stopped]| {
+            assert_eq!(ran + stopped.max(0), 1);
+            assert_eq!(mini.check(), 0);
+        },
+    );
+}
+
+/// The same, and it is being freed when he judges.
+#[test]
+fn model_del_sync_by_id_against_a_run_that_is_freeing() {
+    model(
+        armed_to_free_itself,
+        [run, stop_then_judge],
         |mini, [ran, stopped]| {
             assert_eq!(ran + stopped.max(0), 1);
             assert_eq!(mini.check(), 0);
@@ -150,5 +170,33 @@ fn model_del_sync_by_id_against_a_run_that_frees_on_a_dead_p() {
             0
         }],
         |mini, _| mini.check_swept(),
+    );
+}
+
+/// The call frees it, and its node is another timer's, which is run: that is nobody's to wait for who
+/// has the first one's id.
+#[test]
+fn model_del_sync_by_id_against_the_next_timer() {
+    fn run_two(mini: &Mini) -> i64 {
+        let first = run(mini);
+        mini.init(0, false);
+        mini.slow(0);
+        modtimer(mini, mini.t(0), Some(2), None, &Arm::at(100, 0)).unwrap();
+        first + run(mini)
+    }
+    fn judge(mini: &Mini) -> i64 {
+        let has_ended = mini.given_back(0) > 0;
+        let over = is_over(mini, mini.t(0), 1);
+        assert!(over || !has_ended, "waits for another timer's run");
+        over as i64
+    }
+    model_bounded(
+        2,
+        armed_to_free_itself,
+        [run_two, judge],
+        |mini, [ran, _]| {
+            assert_eq!(ran, 2);
+            assert_eq!(mini.check(), 0);
+        },
     );
 }

@@ -11,6 +11,8 @@
 //! mutation can break proves nothing.
 
 #[cfg(gt_loom)]
+mod bubble;
+#[cfg(gt_loom)]
 mod chunks;
 #[cfg(gt_loom)]
 mod clock;
@@ -44,18 +46,41 @@ mod storm;
 #[cfg(gt_loom)]
 mod triples;
 #[cfg(gt_loom)]
+mod waits;
+#[cfg(gt_loom)]
 mod wake;
 mod world;
 
 #[cfg(gt_loom)]
-use loom_run::{explore, model, model_bounded, model_fenced};
+use loom_run::{Gate, explore, model, model_bounded, model_fenced};
 use world::Mini;
 
 #[cfg(gt_loom)]
 mod loom_run {
     use super::Mini;
+    use crate::sync::{Futex, Ordering};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    /// What one waits for that another one does.
+    pub(super) struct Gate(Futex);
+
+    impl Gate {
+        pub(super) fn new() -> Self {
+            Gate(Futex::new(0))
+        }
+
+        pub(super) fn open(&self) {
+            self.0.store(1, Ordering::Release);
+            self.0.wake_all();
+        }
+
+        pub(super) fn wait(&self) {
+            while self.0.load(Ordering::Acquire) == 0 {
+                self.0.wait(0, None);
+            }
+        }
+    }
 
     /// Runs `f`, which has so many threads, in all interleavings with at most so many
     /// preemptions. `fenced`: sc_fence stands for something (src/sync/mod.rs).

@@ -36,11 +36,15 @@ struct Argument {
     slow: Count,
     /// What the next call does.
     act: Mutex<Option<Op>>,
+    /// And after that.
+    then: Mutex<Option<Then>>,
     /// Read by calls, written by the drop and by who has waited for the calls: loom looks for
     /// races.
     #[cfg(gt_loom)]
     data: loom::cell::UnsafeCell<u32>,
 }
+
+type Then = Box<dyn FnOnce(&Mini) + Send>;
 
 // SAFETY: `data` is there to be checked for races.
 unsafe impl Sync for Argument {}
@@ -53,6 +57,7 @@ impl Argument {
             drops: Count::new(0),
             slow: Count::new(0),
             act: Mutex::new(None),
+            then: Mutex::new(None),
             #[cfg(gt_loom)]
             data: loom::cell::UnsafeCell::new(0),
         }
@@ -72,6 +77,31 @@ impl Argument {
 checker::thread_local! {
     /// Not null: the thread is a worker in a pass, or in a callback.
     static WORKER: Cell<*const Mini> = Cell::new(std::ptr::null());
+    /// What the thread does when it next waits for another one.
+    static WHEN_IT_WAITS: Cell<Option<Box<dyn FnOnce()>>> = Cell::new(None);
+    /// Who is calling.
+    static CONTEXT: Cell<usize> = Cell::new(1);
+}
+
+/// What the calling thread does when it next waits for another one, instead of giving way.
+pub(super) fn when_it_waits(f: impl FnOnce() + 'static) {
+    WHEN_IT_WAITS.with(|w| w.set(Some(Box::new(f))));
+}
+
+unsafe extern "C" fn osyield(_: *mut c_void) {
+    match WHEN_IT_WAITS.with(Cell::take) {
+        Some(f) => f(),
+        None => os_yield(),
+    }
+}
+
+/// From now on the calling thread is this context.
+pub(super) fn set_context(context: usize) {
+    CONTEXT.with(|c| c.set(context));
+}
+
+unsafe extern "C" fn current_context(_: *mut c_void) -> usize {
+    CONTEXT.with(Cell::get)
 }
 
 pub(super) struct Mini {
@@ -175,13 +205,18 @@ unsafe extern "C-unwind" fn called(arg: *mut c_void, _seq: usize, delay: i64) {
     }
     assert_eq!(a.drops.load(SeqCst), 0, "called after the drop");
     a.calls.fetch_add(1, SeqCst);
+    // SAFETY: the Mini, which outlives its timers' calls.
+    let mini = unsafe { &*a.mini.load(SeqCst) };
     let act = a.act.lock().unwrap().take();
     if let Some(op) = act {
-        // SAFETY: the Mini, which outlives its timers' calls.
-        let mini = unsafe { &*a.mini.load(SeqCst) };
         let out = op.run(mini);
         mini.acts.lock().unwrap().push(out);
         a.read(); // whatever was done, the call has not ended
+    }
+    let then = a.then.lock().unwrap().take();
+    if let Some(f) = then {
+        f(mini);
+        a.read();
     }
 }
 
@@ -213,6 +248,8 @@ impl Mini {
     pub(super) fn build(n: usize, with_drop: bool, poller: bool) -> Arc<Mini> {
         let hooks = Hooks {
             throw_: Some(throw),
+            current_context: Some(current_context),
+            osyield: Some(osyield),
             before_call: poller.then_some(poller::before_call),
             ..Hooks::default()
         };
@@ -283,6 +320,11 @@ impl Mini {
     /// What the next call of timer `i` does.
     pub(super) fn act(&self, i: usize, op: Option<Op>) {
         *self.args[i].act.lock().unwrap() = op;
+    }
+
+    /// And after that.
+    pub(super) fn then(&self, i: usize, f: impl FnOnce(&Mini) + Send + 'static) {
+        *self.args[i].then.lock().unwrap() = Some(Box::new(f));
     }
 
     /// From now on each call of timer `i` lets others run.

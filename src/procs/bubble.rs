@@ -1,15 +1,28 @@
 //! A bubble: the threads that join a virtual clock. When all of them are blocked, time
-//! goes on to the next deadline, and not before. Go's testing/synctest.
+//! goes on to the next deadline, and not before. Go's testing/synctest. Apart from the sched
+//! (synctest.rs), so that a model can run it.
 
-use super::blocked::{Blocked, Waited};
-use super::park::Waiter;
-use super::sched::Sched;
-use super::tls;
-use crate::engine::{MAX_WHEN, Procs};
-use crate::error::{Error, Result};
-use crate::host::{Kind, acquire, release};
+use super::blocked::{Blocked, Sleeper};
+use crate::engine::MAX_WHEN;
+use crate::host::{Host, acquire, release};
 use crate::sync::{Backoff, rank};
 use std::cell::Cell;
+
+/// What a bubble asks its sched for.
+pub(crate) trait Clockwork {
+    fn host(&self) -> &Host;
+    /// The calling thread (tls::here, for a thread may have no token), which is not 0.
+    fn me(&self) -> usize;
+    fn now(&self) -> i64;
+    /// The next deadline; MAX_WHEN: there is none.
+    fn next(&self) -> i64;
+    /// Moves the clock on.
+    fn set_time(&self, now: i64);
+    /// Runs what is due.
+    fn run_due(&self);
+    /// Passes under way over all Ps.
+    fn passes(&self) -> u32;
+}
 
 pub(crate) struct Bubble {
     /// Those that wait and have not been woken; and the lock, which guards the rest.
@@ -17,8 +30,8 @@ pub(crate) struct Bubble {
     /// Threads that have joined.
     members: Cell<u32>,
     /// Who is in synctest_wait.
-    waiting: Cell<*const Waiter>,
-    /// The thread that is moving the clock (tls::here, for a thread may have no token); 0: nobody.
+    waiting: Cell<*const Sleeper>,
+    /// The thread that is moving the clock; 0: nobody.
     driver: Cell<usize>,
 }
 
@@ -28,7 +41,7 @@ unsafe impl Sync for Bubble {}
 unsafe impl Send for Bubble {}
 
 impl Bubble {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Bubble {
             blocked: Blocked::new(),
             members: Cell::new(0),
@@ -46,18 +59,19 @@ impl Bubble {
         self.blocked.unlock();
     }
 
-    /// In a fork child: only the calling thread is left. It may have forked in a callback that it
-    /// runs as the driver: then it goes on as such, and what it waits for itself stays.
-    pub(super) fn forget_others(&self, s: &Sched) {
-        self.members.set((tls::hot().bubble.get() == s.uid) as u32);
+    /// In a fork child: only the calling thread is left, a member or not. It may have forked in a callback
+    /// that it runs as the driver: then it goes on as such, and what it waits for itself stays.
+    pub(super) fn forget_others(&self, me: usize, member: bool) {
+        self.members.set(member as u32);
         // SAFETY: one thread; a lost thread's stack is still mapped.
         unsafe {
-            self.blocked.forget(tls::here());
-            if self.waiting.get().as_ref().is_some_and(Waiter::is_lost) {
+            self.blocked.forget(me);
+            let waiting = self.waiting.get().as_ref();
+            if waiting.is_some_and(|w| w.thread.get() != me) {
                 self.waiting.set(std::ptr::null());
             }
         }
-        if self.driver.get() != tls::here() {
+        if self.driver.get() != me {
             self.driver.set(0);
         }
     }
@@ -70,15 +84,15 @@ impl Bubble {
 
     /// The calling thread, whose waiter others know by now, blocks. The last one to do so
     /// moves the clock. If nothing will ever wake anybody, all are told.
-    pub(super) fn block(&self, s: &Sched, w: &Waiter) {
+    pub(crate) fn block(&self, s: &impl Clockwork, w: &Sleeper) {
         release(self);
         self.blocked.lock();
         // SAFETY: the lock is held, and the caller waits next.
-        if unsafe { self.blocked.add(&w.sleeper) } {
-            if self.driver.get() == tls::here() {
+        if unsafe { self.blocked.add(w) } {
+            if self.driver.get() == s.me() {
                 // In a callback that it runs itself: while it waits here, nobody moves the clock.
                 // SAFETY: the lock is held.
-                unsafe { self.blocked.give_up(&w.sleeper) };
+                unsafe { self.blocked.give_up(w) };
             } else {
                 self.drive(s);
             }
@@ -87,14 +101,17 @@ impl Bubble {
     }
 
     /// Somebody wakes a waiter.
-    pub(super) fn unblock(&self, w: &Waiter) {
+    pub(crate) fn unblock(&self, w: &Sleeper) {
         release(self);
-        self.blocked.wake(&w.sleeper);
+        self.blocked.wake(w);
     }
 
     /// While all are blocked: wakes who waits for just that, or moves the clock to the next
     /// deadline. If there is none, all are deadlocked. The lock is held before and after.
-    fn drive(&self, s: &Sched) {
+    ///
+    /// What is seen, and that the clock moves, is under the lock: nobody is woken and nobody joins
+    /// meanwhile.
+    fn drive(&self, s: &impl Clockwork) {
         if self.driver.get() != 0 {
             return; // he looks again when his callback has ended
         }
@@ -102,29 +119,23 @@ impl Bubble {
         while self.members.get() > 0 && self.all_blocked() {
             acquire(self); // the callbacks come after all that the blocked ones did
             // What is due at this instant comes first, then who waits for quiet, then time.
-            if self.run_as_driver(|| s.advance_to_next(s.now()).is_some()) {
+            let next = s.next();
+            if next <= s.now() {
+                self.run_as_driver(s, || s.run_due());
                 continue;
             }
             let waiting = self.waiting.replace(std::ptr::null());
             if !waiting.is_null() {
                 // As the driver: until it is woken, it looks as if all were blocked.
-                self.run_as_driver(|| {
-                    // SAFETY: it waits, and was taken out of `waiting` under the lock.
-                    unsafe { Waiter::wake(s, waiting) };
-                    true
-                });
-                continue;
-            }
-            let quiet = self.run_as_driver(|| {
-                // Before the clock is looked at: a pass that ends later wakes whom it does.
-                let others = s.passes() > 0;
-                let went_on = s.advance_to_next(MAX_WHEN).is_some();
-                if !went_on && others {
-                    backoff.snooze(s.host()); // somebody outside runs timers: he may wake one
-                }
-                !went_on && !others
-            });
-            if quiet && self.all_blocked() && self.waiting.get().is_null() {
+                // SAFETY: it waits, and was taken out of `waiting` under the lock.
+                self.run_as_driver(s, || self.unblock(unsafe { &*waiting }));
+            } else if next != MAX_WHEN {
+                s.set_time(next);
+            } else if s.passes() > 0 {
+                // Asked after the deadline: who has taken the last timer is found in his pass. He is
+                // somebody outside, and may wake one of them.
+                self.run_as_driver(s, || backoff.snooze(s.host()));
+            } else {
                 // No timer is left that could wake one of them: each wait ends.
                 // SAFETY: the lock is held.
                 return unsafe { self.blocked.give_all_up() };
@@ -133,69 +144,48 @@ impl Bubble {
     }
 
     /// Runs `f`, which calls callbacks, without the lock, and nobody else drives meanwhile.
-    fn run_as_driver(&self, f: impl FnOnce() -> bool) -> bool {
-        self.driver.set(tls::here());
+    fn run_as_driver(&self, s: &impl Clockwork, f: impl FnOnce()) {
+        self.driver.set(s.me());
         self.blocked.unlock();
-        let result = f();
+        f();
         self.blocked.lock();
         self.driver.set(0);
-        result
     }
 
-    /// gt_synctest_join.
-    pub(crate) fn join(&self, s: &Sched) -> Result<()> {
-        if s.clock().kind() != Kind::Virtual {
-            return Err(Error::OpNotSupp);
-        }
-        let mine = &tls::hot().bubble;
-        if mine.get() != 0 {
-            return Err(Error::Busy);
-        }
-        mine.set(s.uid);
+    /// Is this the thread that moves the clock?
+    pub(super) fn is_driver(&self, me: usize) -> bool {
+        self.blocked.lock();
+        let driver = self.driver.get();
+        self.blocked.unlock();
+        driver == me
+    }
+
+    /// The calling thread becomes a member.
+    pub(crate) fn enter(&self) {
         self.blocked.lock();
         self.members.set(self.members.get() + 1);
         self.blocked.unlock();
-        Ok(())
     }
 
-    /// gt_synctest_leave.
-    pub(crate) fn leave(&self, s: &Sched) -> Result<()> {
-        let mine = &tls::hot().bubble;
-        if mine.get() != s.uid {
-            return Err(Error::Inval);
-        }
-        mine.set(0);
+    /// It is one no more.
+    pub(crate) fn exit(&self, s: &impl Clockwork) {
         release(self);
         self.blocked.lock();
         self.members.set(self.members.get() - 1);
         self.drive(s);
         self.blocked.unlock();
-        Ok(())
     }
 
-    /// gt_synctest_wait.
-    pub(crate) fn wait(&self, s: &Sched) -> Result<()> {
-        if tls::hot().bubble.get() != s.uid {
-            return Err(Error::Inval);
+    /// The calling thread, a member that blocks next, wants to be woken when all others are blocked.
+    /// False: another one wants that already.
+    pub(crate) fn ask(&self, s: &impl Clockwork, w: &Sleeper) -> bool {
+        self.blocked.lock();
+        let free = self.waiting.get().is_null();
+        // The driver would wait in his own callback.
+        if free && self.driver.get() != s.me() {
+            self.waiting.set(w);
         }
-        let w = Waiter::new();
-        let mut busy = false;
-        // A green thread is no member: the thread blocks.
-        let waited = w.block(s, &mut || {
-            self.blocked.lock();
-            // The driver would wait in his own callback.
-            busy = !self.waiting.get().is_null();
-            if !busy && self.driver.get() != tls::here() {
-                self.waiting.set(&w);
-            }
-            self.blocked.unlock();
-            !busy
-        });
-        acquire(self);
-        match waited {
-            _ if busy => Err(Error::Busy),
-            Waited::Woken => Ok(()),
-            Waited::Deadlock => Err(Error::Deadlk),
-        }
+        self.blocked.unlock();
+        free
     }
 }

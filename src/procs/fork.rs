@@ -5,7 +5,7 @@
 //! gt_after_fork; until then, calls in the child give GT_EFORK.
 
 use super::sched::Sched;
-use super::{at_end, tls, wait};
+use super::{at_end, del_sync::WAITERS, tls};
 #[cfg(feature = "checked")]
 use crate::engine::checked;
 use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
@@ -95,7 +95,7 @@ pub(crate) fn register() {
 
 extern "C" fn prepare() {
     SCHEDS.lock.lock();
-    wait::WAITERS.lock.lock();
+    WAITERS.lock.lock();
     rank::leave(rank::WAITERS);
     // SAFETY: the lock is held, and the list's scheds are alive.
     let list = unsafe { &*SCHEDS.list.get() };
@@ -121,7 +121,7 @@ extern "C" fn parent() {
         // SAFETY: as above.
         unsafe { &*s }.fork_unlock();
     }
-    wait::WAITERS.lock.unlock();
+    WAITERS.lock.unlock();
     SCHEDS.lock.unlock();
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn after_fork(above: impl Fn(&Sched) -> i64) -> Result<()> {
         return Ok(());
     }
     let me = tls::my_token();
-    wait::WAITERS.forget();
+    WAITERS.forget();
     for_each_sched_unlocked(|s| repair(s, me, &above));
     unusual::clear(FORKED);
     for_each_sched_unlocked(Sched::open_quick);
@@ -165,7 +165,7 @@ fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
 
 fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
     s.fork_repair(me);
-    s.bubble.forget_others(s);
+    s.forget_other_members();
     s.registry.for_each_slot(|p| {
         if !p.bound.is(me) {
             p.bound.clear();

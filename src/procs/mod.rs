@@ -7,6 +7,7 @@ mod blocked;
 mod blocks;
 mod bound;
 mod bubble;
+mod del_sync;
 mod fd;
 mod fork;
 mod last;
@@ -19,6 +20,7 @@ mod registry;
 mod runs;
 mod sched;
 mod slot;
+mod synctest;
 mod timed_fd;
 mod tls;
 mod virtual_time;
@@ -26,6 +28,7 @@ mod wait;
 
 pub(crate) use adopt::adopt_timers;
 pub(crate) use blocked::Waited;
+pub(crate) use del_sync::deltimer_sync;
 pub(crate) use fork::{after_fork, forked, register as register_for_fork};
 #[cfg(feature = "checked")]
 pub(crate) use fork::{is_p, is_sched};
@@ -34,4 +37,3 @@ pub(crate) use park::{Waiter, copied};
 pub(crate) use registry::{check_others, p_free, p_new, time_sleep_until};
 pub(crate) use sched::{Config, Sched, Stats};
 pub(crate) use tls::{acquirep, current_p, hot, releasep};
-pub(crate) use wait::deltimer_sync;

@@ -86,12 +86,12 @@ impl Waiter {
 
     pub(super) fn block(&self, s: &Sched, commit: &mut dyn FnMut() -> bool) -> Waited {
         self.sleeper.thread.set(tls::here());
-        self.member.set(tls::hot().bubble.get() == s.uid);
+        self.member.set(s.is_member());
         if !commit() {
             return Waited::Woken;
         }
         if self.member.get() {
-            s.bubble.block(s, self);
+            s.bubble.block(s, &self.sleeper);
         }
         let _blocking = s.host().blocking();
         let waited = self.sleeper.wait();
@@ -124,7 +124,7 @@ impl Waiter {
             return;
         }
         if waiter.member.get() {
-            s.bubble.unblock(waiter);
+            s.bubble.unblock(&waiter.sleeper);
         } else {
             waiter.sleeper.wake();
         }

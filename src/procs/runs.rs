@@ -10,19 +10,36 @@ pub(crate) trait Slots: Procs {
     fn for_each_timers(&self, f: impl FnMut(&Timers));
 }
 
-/// Contexts that run `t` now.
-pub(crate) fn for_each_run<S: Slots>(s: &S, t: TimerRef, mut f: impl FnMut(usize)) {
+/// Contexts that run the timer now.
+pub(crate) fn for_each_run<S: Slots>(
+    s: &S,
+    t: TimerRef,
+    generation: u32,
+    mut f: impl FnMut(usize),
+) {
     s.for_each_timers(|tm| {
         let h = tm.lock(s);
         let mut at = h.runs;
         // SAFETY: runs are linked and unlinked under this P's lock, and live while linked.
         while let Some(run) = unsafe { at.as_ref() } {
-            if run.t == t {
+            if run.t == t && is_its_run(s, t, generation) {
                 f(run.context);
             }
             at = run.next;
         }
     });
+}
+
+/// Its node has a run: is that this timer's, and not that of the next one? A run keeps its node from
+/// being given back. So it is this one's if the timer is alive, or was freed and the node has had no
+/// other since. The lock of the run's P is held.
+fn is_its_run<S: Slots>(s: &S, t: TimerRef, generation: u32) -> bool {
+    // Under the timer's lock, for the two change one after the other.
+    let l = t.lock(s.host());
+    let now = s.generation(t);
+    let its = now == generation || (now == generation + 1 && l.has(FREED));
+    l.put_back();
+    its
 }
 
 /// Is a committed run of the timer left?
@@ -35,7 +52,7 @@ fn is_running<S: Slots>(s: &S, t: TimerRef, generation: u32) -> bool {
     }
     // Freed meanwhile, by another thread or its own callback.
     let mut any = false;
-    for_each_run(s, t, |_| any = true);
+    for_each_run(s, t, generation, |_| any = true);
     any
 }
 
@@ -54,13 +71,13 @@ pub(crate) fn is_over<S: Slots>(s: &S, t: TimerRef, generation: u32) -> bool {
     !is_running(s, t, generation) && !is_armed(s, t, generation)
 }
 
-/// Stops the timer until no run of it is left that could arm it. `wait` is called with the number of
-/// the round. True: it stopped a pending arming.
+/// Stops the timer until no run of it is left that could arm it. After each stop `over` is called with
+/// the number of the round: it says whether that is so (is_over). True: it stopped a pending arming.
 pub(crate) fn stop_until_over<S: Slots>(
     s: &S,
     t: TimerRef,
     generation: u32,
-    mut wait: impl FnMut(u64) -> Result<()>,
+    mut over: impl FnMut(u64) -> Result<bool>,
 ) -> Result<bool> {
     let mut stopped = false;
     for round in 0.. {
@@ -69,10 +86,9 @@ pub(crate) fn stop_until_over<S: Slots>(
             Err(Error::Stale) => {} // freed meanwhile, which stopped it
             Err(e) => return Err(e),
         }
-        if is_over(s, t, generation) {
+        if over(round)? {
             break;
         }
-        wait(round)?;
     }
     Ok(stopped)
 }

@@ -58,16 +58,9 @@ impl Sched {
         Ok(any)
     }
 
-    /// Passes under way over all Ps.
-    pub(super) fn passes(&self) -> u32 {
-        let mut sum = 0;
-        self.registry.for_each_slot(|p| sum += p.lock(self).passes);
-        sum
-    }
-
     /// Moves the virtual clock to the next deadline, if that is not after `end`, and runs
     /// what is due there. Returns whether anything ran; `None`: there is no such deadline.
-    pub(super) fn advance_to_next(&self, end: i64) -> Option<bool> {
+    fn advance_to_next(&self, end: i64) -> Option<bool> {
         let next = time_sleep_until(self);
         if next == MAX_WHEN || next > end {
             return None;

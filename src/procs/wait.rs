@@ -1,54 +1,79 @@
-//! `gt_deltimer_sync`: stops a timer and waits until no committed run of it is left.
+//! gt_deltimer_sync: stops a timer and waits until no committed run of it is left. Apart from the
+//! scheds (del_sync.rs), so that a model can run it.
 //!
 //! Waiting could never end when the caller is inside the very run that it waits for, or
 //! when those who run it wait, directly or through others, for the caller. So everybody
 //! who waits is in a list, with his context and his timer; each run names the context
 //! that runs it. Before waiting, and again from time to time, the waiter follows these
 //! two from himself; if that leads back to him, the answer is GT_EDEADLK.
+//!
+//! Whoever sees that his wait is over, or that it never will be, leaves the list before he lets its
+//! lock go. So all who are found there do wait, for each run of their timer that is committed by
+//! then: what leads back is no mistake, and one of those who wait for each other is told, not all.
 
 use super::runs::{Slots, for_each_run, is_over, stop_until_over};
-use super::sched::Sched;
-use crate::engine::{Procs, TimerRef, Timers, deltimer};
+use crate::engine::{TimerRef, deltimer};
 use crate::error::{Error, Result};
-use crate::host::acquire;
-use crate::sync::{Backoff, RawLock, rank};
+use crate::sync::{Backoff, Guarded, RawLock, rank};
 use std::cell::Cell;
 
+/// Rounds of waiting between two searches.
+const SEARCH_EVERY: u64 = if cfg!(gt_model) { 1 } else { 8 };
+
 /// Somebody in deltimer_sync; on his stack, linked under the waiters' lock.
-struct Waiter {
+struct Waiter<S> {
     context: usize,
     t: TimerRef,
+    generation: u32,
     /// Of the timer; alive as long as the waiter is in its call.
-    s: *const Sched,
+    s: *const S,
     /// Of the search under way.
     reached: Cell<bool>,
     followed: Cell<bool>,
-    next: Cell<*const Waiter>,
+    next: Cell<*const Waiter<S>>,
 }
 
 /// All who wait, whatever their sched: contexts may wait for each other across scheds.
-pub(super) struct Waiters {
+pub(crate) struct Waiters<S> {
     pub(super) lock: RawLock,
-    first: Cell<*const Waiter>,
+    first: Guarded<*const Waiter<S>>,
 }
 
 // SAFETY: `first`, and the waiters in the list, are guarded by `lock`.
-unsafe impl Sync for Waiters {}
+unsafe impl<S> Sync for Waiters<S> {}
+// SAFETY: as above.
+unsafe impl<S> Send for Waiters<S> {}
 
-pub(super) static WAITERS: Waiters = Waiters {
-    lock: RawLock::new(rank::WAITERS),
-    first: Cell::new(std::ptr::null()),
-};
+macro_rules! new {
+    () => {
+        Waiters {
+            lock: RawLock::new(rank::WAITERS),
+            first: Guarded::new(std::ptr::null()),
+        }
+    };
+}
 
-impl Waiters {
+impl<S: Slots> Waiters<S> {
+    #[cfg(not(gt_model))]
+    pub(crate) const fn new() -> Self {
+        new!()
+    }
+
+    #[cfg(gt_model)]
+    pub(crate) fn new() -> Self {
+        new!()
+    }
+
     /// In a fork child: the others are gone.
     pub(super) fn forget(&self) {
-        self.first.set(std::ptr::null());
+        // SAFETY: there is one thread.
+        unsafe { *self.first.get() = std::ptr::null() };
     }
 
     /// All who wait. The lock is held.
-    fn each(&self) -> impl Iterator<Item = &Waiter> {
-        let mut at = self.first.get();
+    fn each(&self) -> impl Iterator<Item = &Waiter<S>> {
+        // SAFETY: the lock is held.
+        let mut at = unsafe { *self.first.get() };
         std::iter::from_fn(move || {
             // SAFETY: linked waiters live on the stacks of threads that unlink them,
             // under the lock, before they return.
@@ -57,101 +82,121 @@ impl Waiters {
             Some(w)
         })
     }
+
+    /// The lock is held.
+    fn link(&self, w: &Waiter<S>) {
+        // SAFETY: the lock is held.
+        let first = unsafe { self.first.get() };
+        w.next.set(*first);
+        *first = w;
+    }
+
+    /// Takes a waiter off the list, if he is in it. The lock is held.
+    fn unlink(&self, w: &Waiter<S>) {
+        // SAFETY: the lock is held.
+        let first = unsafe { self.first.get() };
+        if std::ptr::eq(*first, w) {
+            *first = w.next.get();
+        } else if let Some(prev) = self.each().find(|p| std::ptr::eq(p.next.get(), w)) {
+            prev.next.set(w.next.get());
+        }
+    }
+
+    /// Would `me` wait for himself? The lock is held.
+    fn never_ends(&self, me: &Waiter<S>) -> bool {
+        if me.context == 0 {
+            return false;
+        }
+        for w in self.each() {
+            w.reached.set(std::ptr::eq(w, me));
+            w.followed.set(false);
+        }
+        let mut back = false;
+        while !back {
+            let mut all = self.each();
+            let Some(w) = all.find(|w| w.reached.get() && !w.followed.get()) else {
+                break;
+            };
+            w.followed.set(true);
+            // SAFETY: see Waiter.
+            for_each_run(unsafe { &*w.s }, w.t, w.generation, |context| {
+                back |= context == me.context;
+                for other in self.each() {
+                    if context != 0 && other.context == context {
+                        other.reached.set(true);
+                    }
+                }
+            });
+        }
+        back
+    }
+
+    /// Is the wait over? An error: it never will be.
+    fn look(&self, s: &S, me: &Waiter<S>, round: u64) -> Result<bool> {
+        self.lock.lock();
+        let looked = if is_over(s, me.t, me.generation) {
+            Ok(true)
+        } else if round.is_multiple_of(SEARCH_EVERY) && self.never_ends(me) {
+            Err(Error::Deadlk)
+        } else {
+            Ok(false)
+        };
+        if looked != Ok(false) {
+            self.unlink(me);
+        }
+        self.lock.unlock();
+        looked
+    }
+
+    /// Stops the timer and waits for its runs; stops it again if one of them armed it.
+    /// True: it stopped a pending arming.
+    pub(crate) fn deltimer_sync(&self, s: &S, t: TimerRef, id: Option<u32>) -> Result<bool> {
+        let generation = id.unwrap_or_else(|| s.generation(t));
+        let mut stopped = deltimer(s, t, id)?;
+        if !is_over(s, t, generation) {
+            stopped |= self.stop_and_wait(s, t, generation)?;
+        }
+        Ok(stopped)
+    }
+
+    fn stop_and_wait(&self, s: &S, t: TimerRef, generation: u32) -> Result<bool> {
+        let me = Waiter {
+            context: s.host().current_context(),
+            t,
+            generation,
+            s,
+            reached: Cell::new(false),
+            followed: Cell::new(false),
+            next: Cell::new(std::ptr::null()),
+        };
+        let _listed = Listed::enter(self, &me);
+        let mut backoff = Backoff::new();
+        stop_until_over(s, t, generation, |round| {
+            let over = self.look(s, &me, round)?;
+            if !over {
+                backoff.snooze(s.host());
+            }
+            Ok(over)
+        })
+    }
 }
 
 /// Takes its waiter off the list, whatever way its function is left.
-struct Listed<'a>(&'a Waiter);
+struct Listed<'a, S: Slots>(&'a Waiters<S>, &'a Waiter<S>);
 
-impl<'a> Listed<'a> {
-    fn enter(w: &'a Waiter) -> Self {
-        WAITERS.lock.lock();
-        w.next.set(WAITERS.first.get());
-        WAITERS.first.set(w);
-        WAITERS.lock.unlock();
-        Listed(w)
+impl<'a, S: Slots> Listed<'a, S> {
+    fn enter(all: &'a Waiters<S>, w: &'a Waiter<S>) -> Self {
+        all.lock.lock();
+        all.link(w);
+        all.lock.unlock();
+        Listed(all, w)
     }
 }
 
-impl Drop for Listed<'_> {
+impl<S: Slots> Drop for Listed<'_, S> {
     fn drop(&mut self) {
-        WAITERS.lock.lock();
-        if std::ptr::eq(WAITERS.first.get(), self.0) {
-            WAITERS.first.set(self.0.next.get());
-        } else if let Some(prev) = WAITERS.each().find(|w| std::ptr::eq(w.next.get(), self.0)) {
-            prev.next.set(self.0.next.get());
-        }
-        WAITERS.lock.unlock();
+        self.0.lock.lock();
+        self.0.unlink(self.1);
+        self.0.lock.unlock();
     }
-}
-
-impl Slots for Sched {
-    fn for_each_timers(&self, mut f: impl FnMut(&Timers)) {
-        self.registry.for_each_slot(|p| f(p));
-    }
-}
-
-/// Would `me` wait for himself?
-fn never_ends(me: &Waiter) -> bool {
-    if me.context == 0 {
-        return false;
-    }
-    WAITERS.lock.lock();
-    for w in WAITERS.each() {
-        w.reached.set(std::ptr::eq(w, me));
-        w.followed.set(false);
-    }
-    let mut back = false;
-    while !back {
-        let Some(w) = WAITERS
-            .each()
-            .find(|w| w.reached.get() && !w.followed.get())
-        else {
-            break;
-        };
-        w.followed.set(true);
-        // SAFETY: see Waiter.
-        for_each_run(unsafe { &*w.s }, w.t, |context| {
-            back |= context == me.context;
-            for other in WAITERS
-                .each()
-                .filter(|o| context != 0 && o.context == context)
-            {
-                other.reached.set(true);
-            }
-        });
-    }
-    WAITERS.lock.unlock();
-    back
-}
-
-/// Stops the timer and waits for its runs; stops it again if one of them armed it.
-/// True: it stopped a pending arming.
-pub(crate) fn deltimer_sync(s: &Sched, t: TimerRef, id: Option<u32>) -> Result<bool> {
-    let generation = id.unwrap_or_else(|| s.generation(t));
-    let mut stopped = deltimer(s, t, id)?;
-    if !is_over(s, t, generation) {
-        stopped |= stop_and_wait(s, t, generation)?;
-    }
-    acquire(t.runs());
-    Ok(stopped)
-}
-
-fn stop_and_wait(s: &Sched, t: TimerRef, generation: u32) -> Result<bool> {
-    let me = Waiter {
-        context: s.host().current_context(),
-        t,
-        s,
-        reached: Cell::new(false),
-        followed: Cell::new(false),
-        next: Cell::new(std::ptr::null()),
-    };
-    let _listed = Listed::enter(&me);
-    let mut backoff = Backoff::new();
-    stop_until_over(s, t, generation, |round| {
-        if round % 8 == 0 && never_ends(&me) {
-            return Err(Error::Deadlk);
-        }
-        backoff.snooze(s.host());
-        Ok(())
-    })
 }

@@ -140,7 +140,7 @@ impl Backoff {
     #[cold]
     pub(crate) fn snooze(&mut self, host: &crate::host::Host) {
         if cfg!(gt_model) {
-            os_yield();
+            host.osyield();
         } else if self.round < Self::PAUSES {
             for _ in 0..1u32 << self.round {
                 std::hint::spin_loop();
