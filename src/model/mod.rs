@@ -49,6 +49,8 @@ mod triples;
 mod waits;
 #[cfg(gt_loom)]
 mod wake;
+#[cfg(gt_loom)]
+mod walk;
 mod world;
 
 #[cfg(gt_loom)]

@@ -12,6 +12,7 @@ mod fd;
 mod fork;
 mod last;
 mod lifetime;
+mod live;
 mod new_timer;
 mod note;
 mod p;

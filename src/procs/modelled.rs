@@ -5,6 +5,7 @@ pub(crate) mod blocks;
 pub(crate) mod bound;
 pub(crate) mod bubble;
 pub(crate) mod lifetime;
+pub(crate) mod live;
 pub(crate) mod note;
 pub(crate) mod runs;
 pub(crate) mod slot;

@@ -2,13 +2,14 @@
 //! timerp_mask, and what looks at all of them: `timeSleepUntil`, and `checkTimers` over
 //! other Ps as `stealWork` does it.
 //!
-//! The table only grows. Which of its Ps live is said by a bit for each, so nothing is
+//! The table only grows. Which of its Ps live is said by a bit for each (live.rs), so nothing is
 //! allocated, by those who change it or by those who walk over it, and nothing is kept for the
 //! latter: an index always names a P, which may be dead by the time it is looked at.
 //!
 //! P 0 is the orphan set. It takes the timers when no other P lives, and counts as dead
 //! while one does. `gt_p_new` adopts it.
 
+use super::live::{Live, Mask, WORD, WORDS};
 use super::p::P;
 use super::sched::Sched;
 use super::slot::FreeSlots;
@@ -18,33 +19,26 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sync::{RawLock, rank};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Ps of a segment: one word of the timerp_mask.
-const SEGMENT: usize = 64;
-const SEGMENTS: usize = 64;
+const SEGMENT: usize = WORD;
+const SEGMENTS: usize = WORDS;
 /// So many Ps a sched can have, without the orphan set.
 pub(crate) const MAX_PS: usize = SEGMENT * SEGMENTS - 1;
 
 #[repr(C, align(64))]
 struct Segment {
     ps: [P; SEGMENT],
-    /// Bit i: P i of this segment has timers. Changed under that P's lock (design: an
-    /// owner who clears it from outside would hide what another thread inserted).
-    timerp_mask: AtomicU64,
+    timerp_mask: Mask,
 }
 
 pub(crate) struct Registry {
     /// Guards which Ps live; held over new, free and adopt.
     pub(crate) lock: RawLock,
     segments: [AtomicPtr<Segment>; SEGMENTS],
-    /// Bit i of word n: P 64n + i lives. Never the orphan set's. Changed under `lock`.
-    live: [AtomicU64; SEGMENTS],
-    /// Slots ever used; under `lock`.
-    slots: AtomicU32,
+    live: Live,
     pub(crate) free: FreeSlots,
-    /// The P that was chosen last.
-    turn: AtomicU32,
 }
 
 impl Registry {
@@ -52,10 +46,8 @@ impl Registry {
         Registry {
             lock: RawLock::new(rank::REGISTRY),
             segments: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
-            live: [const { AtomicU64::new(0) }; SEGMENTS],
-            slots: AtomicU32::new(0),
+            live: Live::new(),
             free: FreeSlots::new(),
-            turn: AtomicU32::new(0),
         }
     }
 
@@ -85,86 +77,43 @@ impl Registry {
 
     #[inline(always)]
     fn has_timers(&self, index: u32) -> bool {
-        let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
-        // SAFETY: as above.
-        // Acquire: who sees the bit of a P that was just filled sees its wake time too.
-        unsafe {
-            (*segment).timerp_mask.load(Ordering::Acquire) >> (index as usize % SEGMENT) & 1 != 0
-        }
+        self.mask(index).has(index)
     }
 
     pub(crate) fn set_mask(&self, index: u32, on: bool) {
+        self.mask(index).set(index, on);
+    }
+
+    #[inline(always)]
+    fn mask(&self, index: u32) -> &Mask {
         let segment = self.segments[index as usize / SEGMENT].load(Ordering::Acquire);
         // SAFETY: as above.
-        let mask = unsafe { &(*segment).timerp_mask };
-        let bit = 1u64 << (index as usize % SEGMENT);
-        if on {
-            mask.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            mask.fetch_and(!bit, Ordering::AcqRel);
-        }
+        unsafe { &(*segment).timerp_mask }
     }
 
     /// Does a P live, the orphan set not counted?
     pub(crate) fn any_live(&self) -> bool {
-        self.live_from(1).is_some()
-    }
-
-    /// A P begins or ceases to live. Registry lock held.
-    fn set_live(&self, p: &P, on: bool) {
-        let (word, bit) = (
-            &self.live[p.index as usize / SEGMENT],
-            1 << (p.index as usize % SEGMENT),
-        );
-        // AcqRel: who sees the bit sees the P as it was when it began to live.
-        if on {
-            word.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            word.fetch_and(!bit, Ordering::AcqRel);
-        }
+        self.live.first_from(1).is_some()
     }
 
     /// A P for an arming from a thread that has none: each in turn.
     pub(crate) fn choose(&self) -> &P {
-        // Relaxed: two who choose the same one do no harm.
-        let last = self.turn.load(Ordering::Relaxed);
-        let next = self.live_from(last + 1).or_else(|| self.live_from(1));
-        let Some(p) = next else {
-            return self.orphan();
-        };
-        self.turn.store(p.index, Ordering::Relaxed);
-        p
+        self.p(self.live.choose())
     }
 
     /// The first live P whose index is `from` or above.
     fn live_from(&self, from: u32) -> Option<&P> {
-        let (first, skip) = (from as usize / SEGMENT, from as usize % SEGMENT);
-        let mut wanted = u64::MAX << skip;
-        let used = self.slots.load(Ordering::Acquire) as usize;
-        for n in first..used.div_ceil(SEGMENT) {
-            // Acquire: see set_live.
-            let bits = self.live[n].load(Ordering::Acquire) & wanted;
-            if bits != 0 {
-                return Some(self.p((n * SEGMENT) as u32 + bits.trailing_zeros()));
-            }
-            wanted = u64::MAX;
-        }
-        None
+        self.live.first_from(from).map(|index| self.p(index))
     }
 
     /// Each live P and the orphan set, one after the other.
-    pub(crate) fn for_each_p(&self, mut f: impl FnMut(&P)) {
-        f(self.orphan());
-        let mut from = 1;
-        while let Some(p) = self.live_from(from) {
-            f(p);
-            from = p.index + 1;
-        }
+    pub(crate) fn for_each_p(&self, f: impl FnMut(&P)) {
+        self.live.each().map(|index| self.p(index)).for_each(f);
     }
 
     /// Each slot that was ever used, dead or alive.
     pub(crate) fn for_each_slot(&self, mut f: impl FnMut(&P)) {
-        for i in 0..self.slots.load(Ordering::Acquire) {
+        for i in 0..self.live.slots() {
             f(self.p(i));
         }
     }
@@ -174,7 +123,7 @@ impl Registry {
         if let Some(i) = self.free.take(|i| &self.p(i).slot) {
             return Ok(self.p(i));
         }
-        let index = self.slots.load(Ordering::Relaxed) as usize;
+        let index = self.live.slots() as usize;
         if index > MAX_PS {
             return Err(Error::NoSpc);
         }
@@ -190,14 +139,14 @@ impl Registry {
             let first = index as u32;
             // SAFETY: fresh memory of a segment's size and alignment, written in full.
             unsafe {
-                (&raw mut (*p).timerp_mask).write(AtomicU64::new(0));
+                (&raw mut (*p).timerp_mask).write(Mask::new());
                 for i in 0..SEGMENT {
                     (&raw mut (*p).ps[i]).write(P::new(s, first + i as u32));
                 }
             }
             self.segments[index / SEGMENT].store(p, Ordering::Release);
         }
-        self.slots.store(index as u32 + 1, Ordering::Release);
+        self.live.add_slot();
         Ok(self.p(index as u32))
     }
 
@@ -263,7 +212,7 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
     }
     orphan.release_heap(s.host());
     p.set_dead(false);
-    r.set_live(p, true);
+    r.live.set(p.index, true);
     Ok(p)
 }
 
@@ -308,7 +257,7 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'
     }
     // From here on nobody inserts into p; those who look for a P find another one.
     let last = to.index == 0;
-    r.set_live(p, false);
+    r.live.set(p.index, false);
     if last {
         to.set_dead(false);
     }
@@ -317,7 +266,7 @@ fn p_free_locked<'a>(s: &'a Sched, r: &'a Registry, p: &'a P) -> (Result<()>, &'
         if let Err(e) = move_timers(s, to, p) {
             // Others have filled the room meanwhile: p lives on.
             p.set_dead(false);
-            r.set_live(p, true);
+            r.live.set(p.index, true);
             if last {
                 to.set_dead(true);
                 while to.num_timers() > 0 && move_timers(s, p, to).is_ok() {}
@@ -399,6 +348,7 @@ mod tests {
     use crate::host::Hooks;
     use crate::procs::Config;
     use std::ffi::c_void;
+    use std::sync::atomic::AtomicU32;
 
     unsafe extern "C-unwind" fn nothing(_: *mut c_void, _: usize, _: i64) {}
 
