@@ -10,7 +10,7 @@
 //! | `WAITERS` | the waiters | who waits in deltimer_sync for what |
 //! | `NETPOLL` | a part of the poll descriptors | who waits for which readiness, deadlines |
 //! | `CHAN` | a part of the channels | a channel timer: its value, its time, who receives |
-//! | `BUBBLE` | a sched's bubble | which of its threads are blocked |
+//! | `BUBBLE` | a sched's bubble | which of its threads are blocked, and, while they are, the clock |
 //! | `FD` | a P's fd, and the runtime's poller | what the timerfd is set to |
 //! | `SCANS` | the scans of a P | who scans its heap |
 //! | `TIMERS` | a P's timers lock | its heap |
