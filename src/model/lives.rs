@@ -171,7 +171,9 @@ impl World {
         place.slot.wait_for_hooks(&self.host);
         place.used_by_hooks.with_mut(|_| ());
         place.bound.clear();
-        self.unhold(p);
+        if self.free.give_up(p as u32, &place.slot) {
+            self.leave_open();
+        }
     }
 
     /// gt_sched_free; the timers of a closed sched stay in use until they are freed.

@@ -4,8 +4,9 @@
 //! the child. What threads that are lost there held locked is released by
 //! gt_after_fork; until then, calls in the child give GT_EFORK.
 
+use super::p::P;
 use super::sched::Sched;
-use super::{at_end, del_sync::WAITERS, tls};
+use super::{at_end, del_sync::WAITERS, registry, tls};
 #[cfg(feature = "checked")]
 use crate::engine::checked;
 use crate::engine::{FORKING, Procs, adjusttimers, count_deleted, end_lost_runs, take_lost_runs};
@@ -164,13 +165,14 @@ fn for_each_sched_unlocked(mut f: impl FnMut(&Sched)) {
 }
 
 fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
+    let _keep = s.keep();
     s.fork_repair(me);
     s.forget_other_members();
     s.registry.for_each_slot(|p| {
         if !p.bound.is(me) {
             p.bound.clear();
         }
-        p.slot.forget_hooks();
+        p.slot.forget_hooks_but(tls::hooks_of(&p.slot));
         p.note.forget_sleepers();
         let mut h = p.lock(s);
         p.set_deleted(count_deleted(&mut h));
@@ -185,5 +187,19 @@ fn repair(s: &Sched, me: u64, above: impl Fn(&Sched) -> i64) {
         p.fd.renew(s);
         p.update_fd();
     });
+    s.fork_find_free_slots();
+    s.registry.for_each_slot(|p| finish_lost_free(s, p));
     s.fork_rebase(above(s));
+}
+
+/// If a lost thread was in gt_p_free: does the rest of it.
+fn finish_lost_free(s: &Sched, p: &P) {
+    if !p.slot.has_lost_freer(tls::here()) {
+        return;
+    }
+    if tls::hooks_of(&p.slot) == 0 {
+        registry::finish_free(s, p);
+    } else {
+        p.slot.leave_free_to_hook();
+    }
 }

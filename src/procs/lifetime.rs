@@ -41,6 +41,11 @@ impl Lifetime {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// In a fork child, of a sched that was not given to gt_sched_free.
+    pub(crate) fn set_open(&self, open: u64) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
     /// The counterpart of add_open, and the last step of gt_sched_free. `sum_up` is called when
     /// nobody makes timers any more: if some are in use, it adds a reference for them. True: it
     /// is the caller's to destroy.

@@ -218,13 +218,19 @@ fn p_new_locked<'a>(s: &'a Sched, r: &'a Registry) -> Result<&'a P> {
 
 /// gt_p_free: the P's timers go to another live P, or to the orphan set.
 pub(crate) fn p_free(p: &P) -> Result<()> {
-    if tls::hot().wake_depth.get() > 0 {
+    if tls::is_in_hook() {
         return Err(Error::Deadlk);
     }
     let s = p.sched();
     let r = &s.registry;
+    // Whether a green thread is lost in a fork child only its owner knows.
+    let green = s.host().has_own_contexts() && s.host().current_context() != 0;
+    let freer = if green { 0 } else { tls::here() };
     r.lock.lock();
     let (freed, to) = p_free_locked(s, r, p);
+    if freed.is_ok() {
+        p.slot.begin_free(freer);
+    }
     r.lock.unlock();
     // Timers may have moved even if it failed.
     to.note_lowered_to_first(s);
@@ -233,12 +239,17 @@ pub(crate) fn p_free(p: &P) -> Result<()> {
         return freed;
     }
     to.update_fd();
+    finish_free(s, p);
+    Ok(())
+}
+
+/// The rest of gt_p_free: the P's timers have moved.
+pub(super) fn finish_free(s: &Sched, p: &P) {
     p.slot.wait_for_hooks(s.host());
     p.bound.clear();
     p.note.look_again();
     p.fd.close();
-    s.unhold(p);
-    Ok(())
+    s.give_up(p);
 }
 
 /// Returns also the P that the timers went to.
@@ -420,5 +431,28 @@ mod tests {
         }
         crate::engine::timer_free(s, t, None).unwrap();
         s.close(|_| ()).unwrap();
+    }
+
+    #[test]
+    fn a_slot_that_a_lost_thread_was_giving_back_is_found() {
+        let s = Sched::new(Config::default()).unwrap();
+        // SAFETY: it is alive until it is closed, at the end.
+        let s = unsafe { s.as_ref() };
+        let [first, second, third] = [(); 3].map(|()| p_new(s).unwrap());
+        p_free(third).unwrap();
+        // As a pass does that ends after gt_p_free, up to where it is lost.
+        first.hold();
+        p_free(first).unwrap();
+        assert!(first.slot.unhold());
+        s.fork_find_free_slots();
+        let mut again = [(); 2].map(|()| p_new(s).unwrap().index);
+        again.sort();
+        assert_eq!(again, [first.index, third.index]);
+        for p in [first, second, third] {
+            p_free(p).unwrap();
+        }
+        let uid = s.uid;
+        s.close(|_| ()).unwrap();
+        crate::procs::fork::for_each_sched(|other| assert_ne!(other.uid, uid, "destroyed"));
     }
 }

@@ -6,7 +6,7 @@ use super::bubble::Bubble;
 use super::lifetime::Lifetime;
 use super::p::P;
 use super::registry::Registry;
-use super::{fork, tls};
+use super::{fork, registry, tls};
 use crate::engine::{
     Block, Counter, Histogram, Procs, Slab, TimerRef, Timers, WATCHED, cache, slab_generation,
     slab_raise_generation, slack_flags, stop_for_good,
@@ -187,6 +187,31 @@ impl Sched {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.life.is_closed()
+    }
+
+    /// At the end of gt_p_free: the handle's reference.
+    pub(super) fn give_up(&self, p: &P) {
+        if self.registry.free.give_up(p.index, &p.slot) {
+            self.leave_open();
+        }
+    }
+
+    /// In a fork child: a lost thread may have given back the last reference to a P, and have done
+    /// nothing else yet.
+    pub(super) fn fork_find_free_slots(&self) {
+        let free = &self.registry.free;
+        free.clear();
+        let mut used = 0;
+        self.registry.for_each_slot(|p| {
+            if !p.slot.is_free() {
+                used += 1;
+            } else if p.index > 0 {
+                free.put_again(p.index, &p.slot);
+            }
+        });
+        if !self.is_closed() {
+            self.life.set_open(used); // the orphan set's stands for gt_sched_free's
+        }
     }
 
     /// A P's slot is free again, or gt_sched_free is done.
@@ -431,18 +456,21 @@ impl Procs for Sched {
         p.slot.call_hook(|| {
             self.block().add(Counter::Wakes, 1);
             self.host.assert_unlocked();
-            tls::add_wake_depth(1);
-            match self.host.hooks().wake_netpoller {
-                Some(f) => {
-                    let _out = Outside::enter(self.host.is_watched());
-                    // SAFETY: the embedder's hook; the P is not freed before we are done.
-                    unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) }
+            tls::in_hook_of(&p.slot, || {
+                match self.host.hooks().wake_netpoller {
+                    Some(f) => {
+                        let _out = Outside::enter(self.host.is_watched());
+                        // SAFETY: the embedder's hook; the P is not freed before we are done.
+                        unsafe { f(self.host.hooks().ctx, p.handle().cast(), when) }
+                    }
+                    None => p.note.wakeup(),
                 }
-                None => p.note.wakeup(),
-            }
-            p.update_fd_now();
-            tls::add_wake_depth(-1);
+                p.update_fd_now();
+            });
         });
+        if p.slot.is_left_to_hook() && tls::hooks_of(&p.slot) == 0 {
+            registry::finish_free(self, p);
+        }
     }
 
     fn set_mask(&self, p: u32, on: bool) {

@@ -7,6 +7,7 @@
 use super::last::{Last, block_if_last, last};
 use super::p::P;
 use super::sched::Sched;
+use super::slot::Slot;
 use super::{at_end, fork};
 use crate::engine::{Block, Procs, Timers};
 use crate::error::{Error, Result};
@@ -25,8 +26,8 @@ pub(crate) struct Hot {
     /// known to be alive.
     bound: Cell<(u64, *const P)>,
     pub(crate) last_error: Cell<i32>,
-    /// Wake hooks that this thread is in.
-    pub(crate) wake_depth: Cell<u32>,
+    /// The wake hook that this thread is in, and so on.
+    hooks: Cell<*const InHook>,
     /// The uid of the sched whose bubble this thread has joined; 0: none.
     pub(super) bubble: Cell<u64>,
     /// The thread ends, and has given back what it had: it gets nothing more.
@@ -40,7 +41,7 @@ thread_local! {
             next: Cell::new(0),
             bound: Cell::new((0, std::ptr::null())),
             last_error: Cell::new(0),
-            wake_depth: Cell::new(0),
+            hooks: Cell::new(std::ptr::null()),
             bubble: Cell::new(0),
             over: Cell::new(false),
         }
@@ -93,10 +94,37 @@ fn token() -> Result<u64> {
     Ok(token.get())
 }
 
-/// The thread enters a wake hook (1) or leaves it (-1).
-pub(crate) fn add_wake_depth(n: i32) {
-    let depth = &hot().wake_depth;
-    depth.set(depth.get().wrapping_add_signed(n));
+/// A wake hook under way, on the stack of who calls it.
+struct InHook {
+    slot: *const Slot,
+    /// The one that this one was called in.
+    outer: *const InHook,
+}
+
+/// Calls a wake hook for the P of this slot.
+pub(crate) fn in_hook_of(slot: &Slot, hook: impl FnOnce()) {
+    let outer = hot().hooks.get();
+    let this = InHook { slot, outer };
+    hot().hooks.set(&this);
+    hook();
+    hot().hooks.set(outer);
+}
+
+/// Is the calling thread in a wake hook?
+pub(crate) fn is_in_hook() -> bool {
+    !hot().hooks.get().is_null()
+}
+
+/// How many wake hooks for the P of this slot the calling thread is in.
+pub(crate) fn hooks_of(slot: &Slot) -> u32 {
+    let mut at = hot().hooks.get();
+    let mut n = 0;
+    // SAFETY: those in the list are under way, on this thread's stack.
+    while let Some(hook) = unsafe { at.as_ref() } {
+        n += std::ptr::eq(hook.slot, slot) as u32;
+        at = hook.outer;
+    }
+    n
 }
 
 /// What stands beside the thread pointer. Used up before any callback.
