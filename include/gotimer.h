@@ -634,7 +634,8 @@ int gt_last_error(void);
  * are released, what they were doing counts as done or as not done; the Ps of lost
  * threads are unbound, their callbacks count as ended; all timers go on. Until then calls in
  * the child give GT_EFORK. What lost threads had in hand stays with them: memory of their
- * passes, and an argument that one of them was about to drop.
+ * passes, an argument that one of them was about to drop, and a green thread that one of them
+ * was about to wake: gt_host.ready is not called for it any more.
  *
  * Threads: the child's only one. Callback: yes.
  * Returns: 0, also where there was no fork.
