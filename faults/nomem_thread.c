@@ -8,6 +8,12 @@
 enum { FREE_OF_MEMORY = 32, MOST_KEYS = 5000 };
 
 PLANT(refused_is_bound, nomem_thread_many_keys, "gt_current_p() == NULL is false");
+PLANT(stays_bound, nomem_thread_first_call, "gt_acquirep(first.p) == 0 is false");
+PLANT(sleeps_longer, nomem_thread_in_a_bubble, "gt_nanotime(first.s) == ");
+PLANT(has_memory, nomem_thread_forks, "gt_acquirep(first.p) == (-12) is false");
+PLANT(has_memory, nomem_thread_environment, "gt_sched_new(NULL) == NULL is false");
+PLANT(has_memory, nomem_thread_counts_processors, "gt_runtime_start(");
+PLANT(has_a_key, nomem_thread_no_key_left, "gt_sched_new(NULL) == NULL is false");
 
 static struct {
     gt_sched *s;
@@ -109,6 +115,8 @@ static void come(void)
 {
     uint64_t bytes;
 
+    if (planted("stays_bound"))          /* the mistake: another thread has the P */
+        CHECK_EQ(gt_acquirep(first.p), 0);
     thread_join(thread_start(comes_first_to_the_others, NULL));
     thread_join(thread_start(comes_first_to_acquirep, NULL));
     bytes = get_stats(first.s).bytes;
@@ -146,7 +154,7 @@ static void *sleeps_in_the_bubble(void *arg)
     (void)arg;
     CHECK_EQ(gt_synctest_join(first.s), 0);
     system_refuses_all = 1;
-    CHECK_EQ(gt_sched_sleep(first.s, 100), 0);
+    CHECK_EQ(gt_sched_sleep(first.s, planted("sleeps_longer") ? 101 : 100), 0);
     CHECK_EQ(gt_synctest_wait(first.s), 0);
     system_refuses_all = 0;
     CHECK_EQ(gt_synctest_leave(first.s), 0);
@@ -180,7 +188,7 @@ static void in_child(void *arg)
 static void *forks(void *arg)
 {
     (void)arg;
-    system_refuses_all = 1;
+    system_refuses_all = !planted("has_memory");
     CHECK_EQ(gt_acquirep(first.p), GT_ENOMEM);
     system_refuses_all = 0;
     must_pass_in_child(in_child, NULL);
@@ -201,7 +209,7 @@ TEST(nomem_thread_environment, 30)
 {
     CHECK_EQ(setenv("GOTIMER_VERIFY", "1", 1), 0);
     CHECK_EQ(setenv("GOTIMER_TSAN", "0", 1), 0);
-    system_refuses_all = 1;
+    system_refuses_all = !planted("has_memory");
     CHECK_PTR_EQ(gt_sched_new(NULL), NULL);
     CHECK_EQ(gt_last_error(), GT_ENOMEM);
     system_refuses_all = 0;
@@ -215,7 +223,7 @@ TEST(nomem_thread_counts_processors, 30)
 {
     gt_runtime_config cfg = {.size = sizeof cfg};
 
-    system_refuses_all = 1;
+    system_refuses_all = !planted("has_memory");
     CHECK_EQ(gt_runtime_start(NULL), GT_ENOMEM);
     CHECK_EQ(gt_runtime_start(&cfg), GT_ENOMEM);
     system_refuses_all = 0;
@@ -231,6 +239,8 @@ TEST(nomem_thread_no_key_left, 30)
 
     take_keys(MOST_KEYS);
     CHECK_LT(n_keys, MOST_KEYS);
+    if (planted("has_a_key"))
+        CHECK_EQ(pthread_key_delete(keys[--n_keys]), 0);
     CHECK_PTR_EQ(gt_sched_new(NULL), NULL);
     CHECK_EQ(gt_last_error(), GT_ENOMEM);
     CHECK_EQ(gt_runtime_start(&cfg), GT_ENOMEM);
