@@ -44,14 +44,14 @@ SURVIVORS = os.path.join(HERE, "survivors.txt")
 FIGURES = os.path.join(OUT, "figures.json")
 PROOF = os.path.join(ROOT, "docs", "proof.md")
 ALL = """lifetime modtimer movetimers heap heap/lag timer timer/locked timers timers/held adjust sweep fast run
-slab pool cache counters verify argbox"""
+slab tables pool cache counters writer verify argbox"""
 # The files with tests of their own in src/, and which those are.
 UNIT_TESTS = {"heap": "heap_test", "lag": "heap_test", "timer": "timer_test scan_test::short", "locked": "timer_test", "adjust": "scan_test", "sweep": "scan_test"}
 UNIT_TESTS.update(lifetime="scan_test::frees", fast="scan_test::short", verify="scan_test::verified")
 UNIT_TESTS.update(timers="scan_test::published", held="scan_test::p scan_test::short scan_test::repairs")
 UNIT_TESTS.update(run="scan_test::p scan_test::a_pass", modtimer="scan_test::short scan_test::published")
 UNIT_TESTS.update(pool="pool_test", cache="pool_test")
-UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "counters")})
+UNIT_TESTS.update({f: f"{f}::tests" for f in ("slab", "tables", "counters")})
 # C tests that take longer are left out: most of them play threads against each other.
 QUICK = 1.1  # seconds
 SLOW = ("ploop_random_", "gotest_multi_wakeup_ticker")

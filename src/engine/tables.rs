@@ -77,3 +77,34 @@ impl<C> Tables<C> {
         }
     }
 }
+
+#[cfg(all(test, not(gt_model)))]
+mod tests {
+    use super::*;
+    use crate::host::Hooks;
+
+    #[test]
+    fn a_table_serves_many_chunks() {
+        let host = Host::new(Hooks::default());
+        let mut tables = Tables::<u8>::new();
+        tables.reserve(0, &host).unwrap();
+        let one = host.bytes();
+        assert!(one > 0);
+        for no in 1..L2 {
+            tables.reserve(no, &host).unwrap();
+        }
+        assert_eq!(host.bytes(), one);
+        tables.reserve(L2, &host).unwrap();
+        assert_eq!(host.bytes(), 2 * one);
+        assert_eq!(tables.reserve(L1 * L2, &host), Err(Error::NoSpc));
+
+        let mut chunk = 7;
+        tables.set(L2, NonNull::from(&mut chunk));
+        assert_eq!(tables.get(L2), Some(&7));
+        assert_eq!(tables.get(0), None);
+        let mut given_back = 0;
+        // SAFETY: nobody else has the tables.
+        unsafe { tables.take(&host, |c| given_back += *c.as_ref()) };
+        assert_eq!((given_back, host.bytes()), (7, 0));
+    }
+}
