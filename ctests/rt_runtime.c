@@ -91,9 +91,9 @@ static void *makes_the_sched(void *arg)
     static struct counter never;
     gt_sched *s;
 
-    (void)arg;
     makers_ready++;
     while (makers_ready < 8) {}
+    sleep_ms(*(int *)arg);
     s = gt_runtime_sched();
     CHECK(s != NULL);
     CHECK_GT(gt_nanotime(s), 0);
@@ -101,14 +101,16 @@ static void *makes_the_sched(void *arg)
     return s;
 }
 
-/* It is made at first use: by one of those who come first, and the others find it whole. */
+/* It is made at first use: by one of those who come first, and the others find it whole, also
+ * those who come so late that they take no lock. */
 TEST(rt_sched_made_by_many, 30)
 {
+    int late[8] = {0, 0, 0, 0, 10, 20, 40, 80};
     pthread_t th[8];
     void *s[8];
 
     for (int i = 0; i < 8; i++)
-        th[i] = thread_start(makes_the_sched, NULL);
+        th[i] = thread_start(makes_the_sched, &late[i]);
     for (int i = 0; i < 8; i++) {
         CHECK_EQ(pthread_join(th[i], &s[i]), 0);
         CHECK_PTR_EQ(s[i], s[0]);
