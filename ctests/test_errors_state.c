@@ -436,19 +436,11 @@ TEST(errors_p_free_in_a_wake_hook, 5)
 {
     struct hook_free h = {0};
     struct counter c = {0};
-    gt_host host;
-    gt_config cfg;
+    gt_host host = {.size = sizeof host, .ctx = &h, .wake_netpoller = frees_p_in_wake_hook};
+    gt_config cfg = {.size = sizeof cfg, .host = &host, .clock = GT_CLOCK_VIRTUAL};
     gt_sched *s;
     gt_timer *t;
 
-    memset(&host, 0, sizeof host);
-    host.size = sizeof host;
-    host.ctx = &h;
-    host.wake_netpoller = frees_p_in_wake_hook;
-    memset(&cfg, 0, sizeof cfg);
-    cfg.size = sizeof cfg;
-    cfg.host = &host;
-    cfg.clock = GT_CLOCK_VIRTUAL;
     s = gt_sched_new(&cfg);
     h.p = gt_p_new(s);
     t = gt_timer_new(s, count_run, &c, NULL);
@@ -500,20 +492,12 @@ TEST(errors_acquirep_while_the_p_is_freed, 10)
 {
     struct hook_bind h = {0};
     struct counter c = {0};
-    gt_host host;
-    gt_config cfg;
+    gt_host host = {.size = sizeof host, .ctx = &h, .wake_netpoller = binds_in_wake_hook};
+    gt_config cfg = {.size = sizeof cfg, .host = &host, .clock = GT_CLOCK_VIRTUAL};
     gt_sched *s;
     gt_timer *t;
     pthread_t th;
 
-    memset(&host, 0, sizeof host);
-    host.size = sizeof host;
-    host.ctx = &h;
-    host.wake_netpoller = binds_in_wake_hook;
-    memset(&cfg, 0, sizeof cfg);
-    cfg.size = sizeof cfg;
-    cfg.host = &host;
-    cfg.clock = GT_CLOCK_VIRTUAL;
     s = gt_sched_new(&cfg);
     h.p = gt_p_new(s);
     t = gt_timer_new(s, count_run, &c, NULL);
