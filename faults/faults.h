@@ -24,7 +24,7 @@ void plant_register(struct plant *p);
     }                                                                                    \
     struct fault_eats_semicolon
 
-/* One firing of a load in a thousand is not booked (soak/load_mutate.c). */
+/* One firing of a load in a hundred is not booked (soak/load_mutate.c). */
 #define PLANT_FORGET(case_) PLANT(forget, case_, "st.fired == s.fired is false")
 
 /* GT_FAULTS_FULL=1 in the environment: many more rounds. Gives the number for this run. */

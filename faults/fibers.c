@@ -60,7 +60,7 @@ static void run(void *arg, uintptr_t seq, int64_t delay)
 
     CHECK_GE(delay, 0);
     l_add(calls, 1);
-    if (!planted("forget") || calls % 1000 != 999)
+    if (!is_forgotten("forget"))
         l_add(booked, 1);
     if (before == NULL)
         return;                        /* the end: a pass of a thread */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 PLANT(no_after_fork, forks_of_a_load, "gt_verify_timer_heap(l->place[i].p) == 0 is false: -1024");
-PLANT(forget, forks_of_the_runtime, "users: lost");
+PLANT(forget_function, forks_of_the_runtime, "users: lost");
 PLANT_FORGET(forks_in_callbacks);
 
 enum { LOADS = 2 };

@@ -15,7 +15,7 @@
 
 PLANT_FORGET(signals_and_load);
 PLANT(wake, signals_and_duels, "a lost wake: a timer that is due");
-PLANT(forget, signals_and_the_runtime, "users: lost");
+PLANT(forget_function, signals_and_the_runtime, "users: lost");
 PLANT(interrupted, signals_end_no_sleep, "gt_nanotime(s) >= until is false");
 
 static _Atomic int64_t arrived, sent;

@@ -16,6 +16,13 @@ int planted(const char *name)
     return env != NULL && strcmp(env, name) == 0;
 }
 
+int is_forgotten(const char *name)
+{
+    static _Atomic int64_t firings;
+
+    return planted(name) && l_add(firings, 1) % 100 == 99;
+}
+
 /* ---- the gate ---- */
 
 void l_gate_sleep(struct l_gate *g)

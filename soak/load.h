@@ -115,6 +115,9 @@ extern uint64_t load_seed;
 
 /* A plant: a mistake on purpose, named by the environment's GT_PLANT, that must be found. */
 int planted(const char *name);
+/* The plant `name` with which a firing is not booked: whether that is this one. Each hundredth call
+ * says yes, whatever other threads do, so that a run of a few hundred firings cannot miss it. */
+int is_forgotten(const char *name);
 
 void load_start(struct load *l, const struct load_options *o);
 /* Nothing is under way between these two. load_pause fails the test after two minutes. */

@@ -105,14 +105,6 @@ static void act(struct load *l, struct l_slot *sl, struct l_rec *r)
     let_go(sl);
 }
 
-/* The mistake: one firing in a thousand is not booked. */
-static int is_forgotten(void)
-{
-    static _Atomic int64_t firings;
-
-    return planted("forget") && l_add(firings, 1) % 1000 == 999;
-}
-
 void l_fire(void *arg, uintptr_t seq, int64_t delay)
 {
     struct l_rec *r = arg;
@@ -134,7 +126,7 @@ void l_fire(void *arg, uintptr_t seq, int64_t delay)
         while (delay > worst && !atomic_compare_exchange_weak(&l->late_max, &worst, delay)) {}
     if (periodic)
         l_add(sl->ticks, 1);
-    else if (!is_forgotten())
+    else if (!is_forgotten("forget"))
         l_add(sl->fired, 1);
     if (l->o.callbacks_act && atomic_load(&l->gate.paused) != 2 && (now >> 6) % 8 == 0)
         act(l, sl, r);

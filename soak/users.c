@@ -151,9 +151,7 @@ static void job_run(void *arg, uintptr_t seq, int64_t delay)
     CHECK_EQ(atomic_fetch_add(&j->runs, 1), 0);
     if (j->fd >= 0 && !in_child)
         CHECK_EQ(write(j->fd, "x", 1), 1);
-    if ((planted("forget") || planted("forget_function")) && l_get(j->u->funcs_ended) % 1000 == 999)
-        l_add(j->u->dropped, 0);      /* the mistake: this one is not booked */
-    else
+    if (!is_forgotten("forget_function"))
         l_add(j->u->funcs_ended, 1);
 }
 
