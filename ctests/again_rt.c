@@ -267,11 +267,7 @@ static void after_a_while_in_the_child(void *arg)
 
 static void *in_a_child(void *arg)
 {
-    char out[2000];
-    int status = run_child(after_a_while_in_the_child, arg, out, sizeof out);
-
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);
+    must_pass_in_child(after_a_while_in_the_child, arg);
     return NULL;
 }
 

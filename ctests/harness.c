@@ -189,6 +189,15 @@ int run_child(void (*fn)(void *), void *arg, char *out, size_t len)
     return status;
 }
 
+void must_pass_in_child(void (*fn)(void *), void *arg)
+{
+    char out[4096];
+    int status = run_child(fn, arg, out, sizeof out);
+
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);
+}
+
 /* ---- the runner ---- */
 
 struct job {

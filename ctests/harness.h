@@ -130,6 +130,9 @@ void close_sched(gt_sched *s);
  * returns ends with exit status 0. */
 int run_child(void (*fn)(void *), void *arg, char *out, size_t len);
 
+/* As above; the child must end with exit status 0, else the test fails with what it wrote. */
+void must_pass_in_child(void (*fn)(void *), void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -335,16 +335,12 @@ TEST(heap_large_in_a_fork_child, 120)
 {
     int n = so_many(200000);
     struct large l;
-    char out[2000];
-    int status;
 
     large_new(&l, virtual_sched(), n - n % 2);
     shared.p = new_p(l.s);
     for (int i = 0; i < n / 2; i++)
         CHECK_EQ(gt_addtimer_on(shared.p, l.t[i], some_time(&l), 0), 0);
-    status = run_child(goes_on_in_the_child, &l, out, sizeof out);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);
+    must_pass_in_child(goes_on_in_the_child, &l);
     CHECK_EQ(gt_p_num_timers(shared.p), n / 2);
     CHECK_EQ(gt_verify_timer_heap(shared.p), 0);
     large_arm(&l, shared.p);

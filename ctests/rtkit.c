@@ -204,6 +204,12 @@ void settle_for_fork(void)
 #endif
 }
 
+void in_child(void (*fn)(void *), void *arg)
+{
+    settle_for_fork();
+    must_pass_in_child(fn, arg);
+}
+
 void child_is_done(void)
 {
     const char *preload = getenv("LD_PRELOAD");

@@ -71,6 +71,9 @@ void needs_own_threads(void);
  * that of AddressSanitizer, must be at rest. */
 void settle_for_fork(void);
 
+/* must_pass_in_child after that. */
+void in_child(void (*fn)(void *), void *arg);
+
 /* Called at the end of such a child. What the lost threads had in hand is lost there, as
  * gt_after_fork says: valgrind's search for leaks is spared it. */
 void child_is_done(void);

@@ -44,15 +44,6 @@ static void rig_down(void)
     close_sched(rig.s);
 }
 
-static void in_child(void (*fn)(void *), void *arg)
-{
-    char out[4096];
-    int status = run_child(fn, arg, out, sizeof out);
-
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);
-}
-
 /* ---- without gt_after_fork ---- */
 
 static void child_is_told(void *arg)
@@ -133,7 +124,7 @@ TEST(s18_child_without_after_fork_is_told, 20)
 
     rig_up(GT_CLOCK_VIRTUAL);
     id = gt_timer_id(rig.t[1]);
-    in_child(child_is_told, &id);
+    must_pass_in_child(child_is_told, &id);
     rig_down();                                                /* the parent saw nothing of it */
 }
 
@@ -178,7 +169,7 @@ TEST(s18_timers_go_on_and_lost_threads_are_unbound, 20)
     th = thread_start(stay_bound, &b);
     wait_for(&b.stage, 1);
     CHECK_EQ(gt_acquirep(rig.p), 0);
-    in_child(child_goes_on, NULL);
+    must_pass_in_child(child_goes_on, NULL);
     CHECK_PTR_EQ(gt_releasep(), rig.p);
     b.go = 1;
     thread_join(th);
@@ -204,7 +195,7 @@ static void child_with_threads(void *arg)
 {
     (void)arg;
     CHECK_EQ(gt_after_fork(), 0);
-    in_child(grandchild, NULL);
+    must_pass_in_child(grandchild, NULL);
     thread_join(thread_start(steal_all, NULL));
     rig_down();
 }
@@ -212,7 +203,7 @@ static void child_with_threads(void *arg)
 TEST(s18_child_of_a_child, 30)
 {
     rig_up(GT_CLOCK_VIRTUAL);
-    in_child(child_with_threads, NULL);
+    must_pass_in_child(child_with_threads, NULL);
     rig_down();
 }
 
@@ -323,7 +314,7 @@ TEST(s18_timers_locked_by_lost_threads_are_released, 60)
     CHECK_EQ(gt_addtimer_on(rig.p, locked, T0 + 500, 0), 0);
     for (int i = 0; i < 10; i++) {
         hold_timer(&h, locked, when);
-        in_child(child_unlocks, NULL);
+        must_pass_in_child(child_unlocks, NULL);
         let_timer_go(&h);
         when = h.when;
     }
@@ -384,7 +375,7 @@ TEST(s18_a_lost_callback_blocks_nobody, 20)
     CHECK_EQ(gt_addtimer_on(rig.p, lost.t, T0 + 5, 1000), 0);
     th = thread_start(lost_pass, NULL);
     wait_for(&lost.entered, 1);
-    in_child(child_does_not_wait, NULL);
+    must_pass_in_child(child_does_not_wait, NULL);
     lost.go = 1;
     thread_join(th);
     CHECK_EQ(gt_timer_free(lost.t), 1);
@@ -423,7 +414,7 @@ TEST(s18_a_lost_sleeper, 20)
     th = thread_start(sleeps, &b);
     wait_for(&b.stage, 1);
     sleep_ms(20);
-    in_child(child_of_sleeper, NULL);
+    must_pass_in_child(child_of_sleeper, NULL);
     sleep_ms(20);
     CHECK_EQ(b.stage, 1);
     CHECK_EQ(gt_notewakeup(rig.p), 0);
@@ -461,7 +452,7 @@ TEST(s18_childs_fd_is_its_own, 60)
     pf.fd = gt_p_fd(rig.p);
     CHECK_GE(pf.fd, 0);
     CHECK_EQ(gt_addtimer_on(rig.p, t, gt_nanotime(rig.s) + 500 * MS, 0), 0);
-    in_child(child_stops_all, t);
+    must_pass_in_child(child_stops_all, t);
     CHECK_EQ(poll(&pf, 1, 20000), 1);
     while (gt_check_timers(rig.p, 0, NULL, NULL) == 0) {}
     CHECK_EQ(c.runs, 1);
@@ -571,7 +562,7 @@ TEST(s18_fork_under_load, 60)
     for (int i = 0; i < 30; i++) {
         for (int k = 0; k < 40; k++)
             CHECK_GE(gt_resettimer_on(load.p[k % 2], load.t[0][k], T0 + 200 + k * i, 0), 0);
-        in_child(child_of_load, NULL);
+        must_pass_in_child(child_of_load, NULL);
     }
     load.stop = 1;
     for (int i = 0; i < 2; i++)

@@ -523,16 +523,12 @@ static void in_the_child(void *arg)
 TEST(api_after_fork, 20)
 {
     struct forked f = {0};
-    char out[2000];
-    int status;
 
     f.s = virtual_sched();
     f.p = gt_p_new(f.s);
     f.t = gt_timer_new(f.s, count_run, &f.c, NULL);
     CHECK_EQ(gt_addtimer(f.t, T0 + 10, 0), 0);
-    status = run_child(in_the_child, &f, out, sizeof out);
-    if (status != 0)
-        test_failed(__FILE__, __LINE__, "the child ended with %d: %s", status, out);
+    must_pass_in_child(in_the_child, &f);
     CHECK_EQ(gt_timer_free(f.t), 1);   /* the parent is not touched */
     CHECK_EQ(f.c.runs, 0);
     check_conserved(f.s);

@@ -229,7 +229,6 @@ TEST(nodes_in_a_fork_child, 60)
 {
     static _Atomic(gt_timer *) shelf[SHELF];
     gt_p *ps[MIXERS] = {NULL};
-    char out[4096];
 
     needs_own_threads();
     before.s = virtual_sched();
@@ -237,12 +236,8 @@ TEST(nodes_in_a_fork_child, 60)
     CHECK(ps[0]);
     make_all(&before);
     mixers_start(before.s, shelf, ps, 0);
-    for (int i = 0; i < 30; i++) {
-        int status = run_child(child_makes_timers, NULL, out, sizeof out);
-
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-            test_failed(__FILE__, __LINE__, "the child ended with 0x%x: %s", status, out);
-    }
+    for (int i = 0; i < 30; i++)
+        must_pass_in_child(child_makes_timers, NULL);
     atomic_store(&stop, 1);
     mixers_join();
     empty(shelf);

@@ -9,18 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void in_child(void (*fn)(void *), void *arg)
-{
-    char out[4096];
-    int status;
-
-    settle_for_fork();
-    status = run_child(fn, arg, out, sizeof out);
-
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        test_failed(__FILE__, __LINE__, "the child ended with wait status 0x%x: %s", status, out);
-}
-
 /* ---- channels: lost receivers, and descriptors that the parent has too ---- */
 
 struct channels {

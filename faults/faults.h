@@ -30,9 +30,6 @@ void plant_register(struct plant *p);
 /* GT_FAULTS_FULL=1 in the environment: many more rounds. Gives the number for this run. */
 int rounds(int few, int full);
 
-/* Runs fn(arg) in a forked child that must end with status 0 within the limit. */
-void must_pass_in_child(void (*fn)(void *), void *arg);
-
 /* The loads' seed from the harness's. Call it before load_start. */
 void seed_loads(void);
 

@@ -32,15 +32,6 @@ int rounds(int few, int full)
 
 void seed_loads(void) { load_seed = test_seed(); }
 
-void must_pass_in_child(void (*fn)(void *), void *arg)
-{
-    char out[4000];
-    int status = run_child(fn, arg, out, sizeof out);
-
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        test_failed(__FILE__, __LINE__, "a child ended with wait status %#x:\n%s", (unsigned)status, out);
-}
-
 /* Runs the harness in a child and gives what it prints to line, line by line. */
 static int run_harness(char **argv, void (*line)(const char *text, void *arg), void *arg)
 {

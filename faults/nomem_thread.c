@@ -4,7 +4,6 @@
 #include "faults.h"
 #include "system.h"
 
-
 enum { FREE_OF_MEMORY = 32, MOST_KEYS = 5000 };
 
 PLANT(refused_is_bound, nomem_thread_many_keys, "gt_current_p() == NULL is false");
@@ -12,7 +11,7 @@ PLANT(stays_bound, nomem_thread_first_call, "gt_acquirep(first.p) == 0 is false"
 PLANT(sleeps_longer, nomem_thread_in_a_bubble, "gt_nanotime(first.s) == ");
 PLANT(has_memory, nomem_thread_forks, "gt_acquirep(first.p) == (-12) is false");
 PLANT(has_memory, nomem_thread_environment, "gt_sched_new(NULL) == NULL is false");
-PLANT(has_memory, nomem_thread_counts_processors, "gt_runtime_start(");
+PLANT(has_memory, nomem_thread_counts_processors, "gt_runtime_start(((void *)0)) == (-12) is false");
 PLANT(has_a_key, nomem_thread_no_key_left, "gt_sched_new(NULL) == NULL is false");
 
 static struct {

@@ -2,7 +2,7 @@
 //! freed, no slot is used again while somebody holds it, and a sched is destroyed once, by the last
 //! one, who sees what all others did with it.
 
-use super::explore;
+use super::{explore, side_by_side};
 use crate::engine::{Pool, Timer, TimerRef};
 use crate::host::{Hooks, Host};
 use crate::procs::bound::Bound;
@@ -258,13 +258,7 @@ fn model<const N: usize>(
 ) {
     explore(N, preemptions, fenced, move || {
         let w = setup();
-        let handles = threads.map(|f| {
-            let w = w.clone();
-            loom::thread::spawn(move || f(&w))
-        });
-        for h in handles {
-            h.join().unwrap();
-        }
+        side_by_side(&w, threads);
         end(&w);
     });
 }

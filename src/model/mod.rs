@@ -54,7 +54,7 @@ mod walk;
 mod world;
 
 #[cfg(gt_loom)]
-use loom_run::{Gate, explore, model, model_bounded, model_fenced};
+use loom_run::{Gate, explore, model, model_bounded, model_fenced, side_by_side};
 use world::Mini;
 
 #[cfg(gt_loom)]
@@ -111,6 +111,22 @@ mod loom_run {
         println!("loom: {} executions", executions.load(Relaxed));
     }
 
+    /// Each in a thread of its own; what they return.
+    pub(super) fn side_by_side<W, R, const N: usize>(
+        w: &Arc<W>,
+        threads: [fn(&W) -> R; N],
+    ) -> [R; N]
+    where
+        W: Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        let handles = threads.map(|f| {
+            let w = w.clone();
+            loom::thread::spawn(move || f(&w))
+        });
+        handles.map(|h| h.join().unwrap())
+    }
+
     fn run<const N: usize>(
         preemptions: usize,
         fenced: bool,
@@ -120,11 +136,7 @@ mod loom_run {
     ) {
         explore(N, preemptions, fenced, move || {
             let mini = setup();
-            let handles = threads.map(|f| {
-                let mini = mini.clone();
-                loom::thread::spawn(move || f(&mini))
-            });
-            let results = handles.map(|h| h.join().unwrap());
+            let results = side_by_side(&mini, threads);
             end(&mini, results);
             mini.finish();
         });

@@ -1,7 +1,7 @@
 //! Who walks over the Ps (src/procs/live.rs): he sees whom he finds as it was when it was shown, and
 //! leaves out nobody who was there all along.
 
-use super::explore;
+use super::{explore, side_by_side};
 use crate::procs::live::{Live, Mask, WORD};
 use crate::sync::{AtomicI64, Ordering};
 use loom::cell::UnsafeCell;
@@ -70,13 +70,7 @@ fn model<const N: usize>(made: usize, threads: [fn(&World); N], end: fn(&World))
             // The others of the word have ended.
             (w.live.slots()..WORD as u32).for_each(|_| w.live.add_slot());
         }
-        let handles = threads.map(|f| {
-            let w = w.clone();
-            loom::thread::spawn(move || f(&w))
-        });
-        for h in handles {
-            h.join().unwrap();
-        }
+        side_by_side(&w, threads);
         end(&w);
     });
 }

@@ -10,7 +10,7 @@
 //! A thread of a bubble is woken under the bubble's lock, and leaves the list of blocked ones there:
 //! so DEADLOCKED is never said to one that is WOKEN.
 
-use crate::sync::{Futex, Guarded, Ordering, RawLock, rank};
+use crate::sync::{Futex, Guarded, Ordering, RawLock, const_fn, rank};
 use std::cell::Cell;
 
 const WOKEN: u32 = 1;
@@ -35,25 +35,15 @@ pub(crate) struct Sleeper {
     pub(crate) thread: Cell<usize>,
 }
 
-macro_rules! new {
-    () => {
-        Sleeper {
-            word: Futex::new(0),
-            linked: Guarded::new(None),
-            thread: Cell::new(0),
-        }
-    };
-}
-
 impl Sleeper {
-    #[cfg(not(gt_model))]
-    pub(crate) const fn new() -> Self {
-        new!()
-    }
-
-    #[cfg(gt_model)]
-    pub(crate) fn new() -> Self {
-        new!()
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Sleeper {
+                word: Futex::new(0),
+                linked: Guarded::new(None),
+                thread: Cell::new(0),
+            }
+        }
     }
 
     /// Waits until it is woken, or all are deadlocked.

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::{acquire, release};
-use crate::sync::{AtomicU32, Futex, Ordering, sc_fence};
+use crate::sync::{AtomicU32, Futex, Ordering, const_fn, sc_fence};
 
 /// Who sleeps counts himself before the kernel compares the word; who wakes changes the word before
 /// he looks at the count. SeqCst, all four (the kernel's comparison is): one of the two sees the
@@ -33,24 +33,14 @@ pub(crate) enum Left {
     Unknown,
 }
 
-macro_rules! new {
-    () => {
-        Note {
-            word: Futex::new(0),
-            sleepers: AtomicU32::new(0),
-        }
-    };
-}
-
 impl Note {
-    #[cfg(not(gt_model))]
-    pub(crate) const fn new() -> Self {
-        new!()
-    }
-
-    #[cfg(gt_model)]
-    pub(crate) fn new() -> Self {
-        new!()
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Note {
+                word: Futex::new(0),
+                sleepers: AtomicU32::new(0),
+            }
+        }
     }
 
     pub(crate) fn clear(&self) {

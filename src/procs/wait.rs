@@ -14,7 +14,7 @@
 use super::runs::{Slots, for_each_run, is_over, stop_until_over};
 use crate::engine::{TimerRef, deltimer};
 use crate::error::{Error, Result};
-use crate::sync::{Backoff, Guarded, RawLock, rank};
+use crate::sync::{Backoff, Guarded, RawLock, const_fn, rank};
 use std::cell::Cell;
 
 /// Rounds of waiting between two searches.
@@ -44,24 +44,14 @@ unsafe impl<S> Sync for Waiters<S> {}
 // SAFETY: as above.
 unsafe impl<S> Send for Waiters<S> {}
 
-macro_rules! new {
-    () => {
-        Waiters {
-            lock: RawLock::new(rank::WAITERS),
-            first: Guarded::new(std::ptr::null()),
-        }
-    };
-}
-
 impl<S: Slots> Waiters<S> {
-    #[cfg(not(gt_model))]
-    pub(crate) const fn new() -> Self {
-        new!()
-    }
-
-    #[cfg(gt_model)]
-    pub(crate) fn new() -> Self {
-        new!()
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Waiters {
+                lock: RawLock::new(rank::WAITERS),
+                first: Guarded::new(std::ptr::null()),
+            }
+        }
     }
 
     /// In a fork child: the others are gone.

@@ -10,7 +10,7 @@
 //! that is due already, for a little later (`hand_over`): if his callback takes long, another
 //! worker is woken and takes over (golang/go#38860).
 
-use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, rank};
+use crate::sync::{AtomicI64, AtomicU32, Ordering, RawLock, const_fn, rank};
 
 /// So long may due timers wait for a callback to end before another worker takes them. (The models
 /// have early timers.)
@@ -27,25 +27,15 @@ pub(crate) struct Deadline {
     handed_over: AtomicU32,
 }
 
-macro_rules! new {
-    () => {
-        Deadline {
-            lock: RawLock::new(rank::FD),
-            armed: AtomicI64::new(NEVER),
-            handed_over: AtomicU32::new(0),
-        }
-    };
-}
-
 impl Deadline {
-    #[cfg(not(gt_model))]
-    pub(crate) const fn new() -> Self {
-        new!()
-    }
-
-    #[cfg(gt_model)]
-    pub(crate) fn new() -> Self {
-        new!()
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Deadline {
+                lock: RawLock::new(rank::FD),
+                armed: AtomicI64::new(NEVER),
+                handed_over: AtomicU32::new(0),
+            }
+        }
     }
 
     /// The timerfd is a new one.

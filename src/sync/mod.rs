@@ -27,6 +27,20 @@ pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
 };
 
+/// A function that is `const`, except in a model: what it makes is none there.
+macro_rules! const_fn {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident() -> $t:ty $body:block) => {
+        $(#[$doc])*
+        #[cfg(not(gt_model))]
+        $vis const fn $name() -> $t $body
+
+        $(#[$doc])*
+        #[cfg(gt_model)]
+        $vis fn $name() -> $t $body
+    };
+}
+pub(crate) use const_fn;
+
 /// Memory that a lock guards. Under loom each access is checked for races.
 #[cfg(not(gt_loom))]
 #[derive(Debug)]
