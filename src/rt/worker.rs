@@ -108,6 +108,7 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     let mut bound = p.is_none();
+    let mut lasted = 0;
     loop {
         if let Some(p) = p
             && !bound
@@ -119,21 +120,21 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
             RT.poller.arm(s); // the wake that brought us here was for somebody
             return;
         }
-        let stopping = RT.stopping.load(Ordering::Acquire);
-        if stopping && RT.busy.load(Ordering::Acquire) == 0 {
-            break;
+        // SeqCst, as in stop: who sees that nobody is busy while it stops has seen all who begin.
+        RT.busy.fetch_add(1, Ordering::SeqCst);
+        if RT.stopping.load(Ordering::SeqCst) {
+            RT.busy.fetch_sub(1, Ordering::SeqCst);
+            if !takes_turn(s, lasted) {
+                break;
+            }
         }
-        RT.busy.fetch_add(1, Ordering::AcqRel);
         let (now, ran) = run_timers(s, p);
         if is_over() {
             return; // nothing here is ours
         }
-        RT.busy.fetch_sub(1, Ordering::AcqRel);
-        if stopping {
-            // Somebody's callback is under way, and may wait for what a timer or a
-            // descriptor brings. The poller is of no use for waiting any more.
-            RT.poller.wait(false, netpoll::ready);
-            std::thread::sleep(STOPPING);
+        RT.busy.fetch_sub(1, Ordering::SeqCst);
+        if RT.stopping.load(Ordering::Relaxed) {
+            lasted = s.now() - now;
         } else if ran == 0 && RT.poller.arm(s) > now {
             // Published until when we sleep, from what is armed now. What is armed for an
             // earlier time after that comes to the same place.
@@ -149,6 +150,65 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
         RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
     }
     let _ = releasep();
+}
+
+/// How the runtime comes to its stop. Under the runtime's lock.
+pub(super) struct Stopping {
+    /// Somebody has his turn to run timers.
+    taken: bool,
+    /// So long was the longest pass that has ended meanwhile, in ns.
+    longest: i64,
+    /// Nobody was in a pass, and nobody begins one.
+    over: bool,
+}
+
+impl Stopping {
+    pub(super) const fn new() -> Self {
+        Stopping {
+            taken: false,
+            longest: 0,
+            over: false,
+        }
+    }
+}
+
+/// The runtime is being stopped. While somebody's callback is under way, it may wait for what a timer or a
+/// descriptor brings, so those who have ended theirs take turns in running timers: one after the
+/// other, and each waits first for longer than passes take. Else, with always something to run, there
+/// would always be somebody in a callback. False: there is nobody any more. True: the caller counts as
+/// busy. `lasted`: his last pass, if he was stopped in it.
+fn takes_turn(s: &Sched, lasted: i64) -> bool {
+    let mut since = None;
+    loop {
+        let turn = RT.with(|state| {
+            let stopping = &mut state.stopping;
+            stopping.longest = stopping.longest.max(lasted);
+            stopping.over |= RT.busy.load(Ordering::SeqCst) == 0;
+            if stopping.over {
+                return Some(false);
+            }
+            match since {
+                None if stopping.taken => {}
+                None => {
+                    stopping.taken = true;
+                    since = Some(s.now());
+                }
+                Some(since) if s.now() - since <= 2 * stopping.longest => {}
+                Some(_) => {
+                    stopping.taken = false;
+                    RT.busy.fetch_add(1, Ordering::SeqCst);
+                    return Some(true);
+                }
+            }
+            None
+        });
+        if let Some(turn) = turn {
+            return turn;
+        }
+        // The poller is of no use for waiting any more.
+        RT.poller.wait(false, netpoll::ready);
+        std::thread::sleep(STOPPING);
+    }
 }
 
 /// How often a worker that shall stop looks, while a callback is under way.
