@@ -25,6 +25,7 @@ use std::ffi::c_void;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use thread::Thread;
+use worker::Stopping;
 
 /// How the runtime is started.
 pub(crate) struct RuntimeConfig {
@@ -51,6 +52,7 @@ struct State {
     /// Threads that are being started: there is room for them in `threads`.
     coming: usize,
     ps: Vec<&'static P>,
+    stopping: Stopping,
     /// How the sched was made, if a start made it.
     how: How,
 }
@@ -85,6 +87,7 @@ static RT: Runtime = Runtime {
         threads: Vec::new(),
         coming: 0,
         ps: Vec::new(),
+        stopping: Stopping::new(),
         how: [0; 24],
     }),
     sched: AtomicPtr::new(std::ptr::null_mut()),
@@ -235,10 +238,11 @@ pub(crate) fn stop() -> Result<()> {
         Phase::Changing => Err(Error::Busy),
         Phase::Running => {
             state.phase = Phase::Changing;
+            state.stopping = Stopping::new();
             Ok(())
         }
     })?;
-    RT.stopping.store(true, Ordering::Release);
+    RT.stopping.store(true, Ordering::SeqCst);
     RT.poller.stop(true);
     // Those that are started meanwhile too. The room for them stays.
     while let Some(t) = RT.with(|state| state.threads.pop()) {

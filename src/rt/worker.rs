@@ -108,6 +108,7 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     let mut bound = p.is_none();
+    let mut turn = 0;
     loop {
         if let Some(p) = p
             && !bound
@@ -119,22 +120,21 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
             RT.poller.arm(s); // the wake that brought us here was for somebody
             return;
         }
-        let stopping = RT.stopping.load(Ordering::Acquire);
-        if stopping && RT.busy.load(Ordering::Acquire) == 0 {
-            break;
+        // SeqCst, as in stop: who sees that nobody is busy while it stops has seen all who begin.
+        RT.busy.fetch_add(1, Ordering::SeqCst);
+        if RT.stopping.load(Ordering::SeqCst) {
+            RT.busy.fetch_sub(1, Ordering::SeqCst);
+            turn = match takes_turn(turn) {
+                Some(turn) => turn,
+                None => break,
+            };
         }
-        RT.busy.fetch_add(1, Ordering::AcqRel);
         let (now, ran) = run_timers(s, p);
         if is_over() {
             return; // nothing here is ours
         }
-        RT.busy.fetch_sub(1, Ordering::AcqRel);
-        if stopping {
-            // Somebody's callback is under way, and may wait for what a timer or a
-            // descriptor brings. The poller is of no use for waiting any more.
-            RT.poller.wait(false, netpoll::ready);
-            std::thread::sleep(STOPPING);
-        } else if ran == 0 && RT.poller.arm(s) > now {
+        RT.busy.fetch_sub(1, Ordering::SeqCst);
+        if ran == 0 && !RT.stopping.load(Ordering::Relaxed) && RT.poller.arm(s) > now {
             // Published until when we sleep, from what is armed now. What is armed for an
             // earlier time after that comes to the same place.
             if RT.poller.wait(true, netpoll::ready) {
@@ -149,6 +149,76 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
         RT.with(|_| RT.spares.fetch_sub(1, Ordering::Relaxed));
     }
     let _ = releasep();
+}
+
+/// How the runtime comes to its stop. Under the runtime's lock.
+pub(super) struct Stopping {
+    /// So many turns to run timers have begun.
+    turns: u64,
+    /// The last one of them is over.
+    ended: bool,
+    /// Somebody waits for his turn, for so many looks.
+    awaited: bool,
+    looks: u64,
+    /// Nobody was in a pass, and nobody begins one.
+    over: bool,
+}
+
+impl Stopping {
+    pub(super) const fn new() -> Self {
+        Stopping {
+            turns: 0,
+            ended: true,
+            awaited: false,
+            looks: 1,
+            over: false,
+        }
+    }
+}
+
+/// The runtime is being stopped. While somebody's callback is under way, it may wait for what a timer
+/// or a descriptor brings, so those who have ended theirs take turns in running timers, one after the
+/// other. Where there is always something to run, there would always be somebody in a callback then:
+/// so whenever a turn begins while the last one is under way, the next one is waited for twice as long.
+/// `last`: the caller's last turn, which is over, or 0. None: there is nobody any more. Else it is his
+/// turn, which has this number, and he counts as busy.
+fn takes_turn(last: u64) -> Option<u64> {
+    let mut looked = None;
+    loop {
+        let turn = RT.with(|state| {
+            let stopping = &mut state.stopping;
+            stopping.ended |= stopping.turns == last;
+            stopping.over |= RT.busy.load(Ordering::SeqCst) == 0;
+            if stopping.over {
+                return Some(None);
+            }
+            match &mut looked {
+                None if stopping.awaited => {}
+                None => {
+                    stopping.awaited = true;
+                    looked = Some(0);
+                }
+                Some(n) if *n < stopping.looks => *n += 1,
+                Some(_) => {
+                    if !stopping.ended {
+                        stopping.looks = stopping.looks.saturating_mul(2);
+                    }
+                    stopping.awaited = false;
+                    stopping.ended = false;
+                    stopping.turns += 1;
+                    RT.busy.fetch_add(1, Ordering::SeqCst);
+                    return Some(Some(stopping.turns));
+                }
+            }
+            None
+        });
+        if let Some(turn) = turn {
+            return turn;
+        }
+        // The poller is of no use for waiting any more.
+        RT.poller.wait(false, netpoll::ready);
+        std::thread::sleep(STOPPING);
+    }
 }
 
 /// How often a worker that shall stop looks, while a callback is under way.
