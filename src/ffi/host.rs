@@ -203,6 +203,5 @@ pub(super) fn hooks(h: &gt_host) -> Result<Hooks> {
         ready: h.ready,
         before_call: None,
         is_over: None,
-        syscall: None,
     })
 }

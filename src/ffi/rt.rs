@@ -18,8 +18,9 @@ pub struct gt_runtime_config {
     /// sizeof(gt_runtime_config), as your compiler sees it.
     pub size: size_t,
     /// How many callbacks may run at a time, at most 1024. 0: one for each CPU that the
-    /// process may use. One that waits in gt_sleep, gt_timer_recv or gt_netpoll_wait does not
-    /// count while all do: then a spare thread runs the timers.
+    /// process may use. One that waits in gt_sleep, gt_timer_recv, gt_netpoll_wait, gt_notetsleep or
+    /// gt_deltimer_sync, of whatever sched, does not count while all do: then a spare thread runs
+    /// the timers.
     pub workers: u32,
     /// As in gt_config.
     pub lateness: u32,

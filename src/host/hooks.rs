@@ -26,8 +26,6 @@ pub(crate) struct Hooks {
     pub before_call: Option<fn(i64)>,
     /// Of the built-in runtime only: must this thread call nothing more?
     pub is_over: Option<fn() -> bool>,
-    /// Of the built-in runtime only: the thread is about to block (true), or has been blocked.
-    pub syscall: Option<fn(bool)>,
 }
 
 /// What `park` calls when the green thread is off its stack. 0: it does not park.
@@ -51,7 +49,6 @@ impl Default for Hooks {
             ready: None,
             before_call: None,
             is_over: None,
-            syscall: None,
         }
     }
 }
@@ -158,22 +155,6 @@ impl Host {
         if let Some(f) = self.hooks.before_call {
             f(now);
         }
-    }
-
-    /// Go's entersyscall, exitsyscall: the thread blocks until what is returned is dropped.
-    pub(crate) fn blocking(&self) -> impl Drop + use<> {
-        struct Exit(Option<fn(bool)>);
-        impl Drop for Exit {
-            fn drop(&mut self) {
-                if let Some(f) = self.0 {
-                    f(false);
-                }
-            }
-        }
-        if let Some(f) = self.hooks.syscall {
-            f(true);
-        }
-        Exit(self.hooks.syscall)
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use super::sched::Sched;
 use super::slot::Slot;
 use crate::engine::{MAX_WHEN, Procs, Timers};
 use crate::error::Result;
-use crate::host::Kind;
+use crate::host::{Kind, blocking};
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -125,6 +125,7 @@ impl P {
                 Kind::Host => Left::Ns(left.min(20_000_000)),
             }
         };
+        let _blocking = blocking();
         self.note.sleep(|| self.is_dead(), left)
     }
 }

@@ -5,7 +5,7 @@ use super::blocked::{Sleeper, Waited};
 use super::sched::Sched;
 use super::tls;
 use crate::engine::Procs;
-use crate::host::{Inside, acquire};
+use crate::host::{Inside, acquire, blocking};
 use std::cell::Cell;
 use std::ffi::c_void;
 
@@ -93,7 +93,7 @@ impl Waiter {
         if self.member.get() {
             s.bubble.block(s, &self.sleeper);
         }
-        let _blocking = s.host().blocking();
+        let _blocking = blocking();
         let waited = self.sleeper.wait();
         if waited == Waited::Woken && self.member.get() {
             acquire(&raw const s.bubble);

@@ -14,6 +14,7 @@
 use super::runs::{Slots, for_each_run, is_over, stop_until_over};
 use crate::engine::{TimerRef, deltimer};
 use crate::error::{Error, Result};
+use crate::host::blocking;
 use crate::sync::{Backoff, Guarded, RawLock, const_fn, rank};
 use std::cell::Cell;
 
@@ -161,9 +162,11 @@ impl<S: Slots> Waiters<S> {
         };
         let _listed = Listed::enter(self, &me);
         let mut backoff = Backoff::new();
+        let mut waits = None;
         stop_until_over(s, t, generation, |round| {
             let over = self.look(s, &me, round)?;
             if !over {
+                waits.get_or_insert_with(blocking);
                 backoff.snooze(s.host());
             }
             Ok(over)

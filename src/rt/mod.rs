@@ -16,7 +16,7 @@ pub(crate) use netpoll::{Desc, READ, WRITE, close, open, set_deadline, wait};
 
 use crate::engine::Procs;
 use crate::error::{Error, Result};
-use crate::host::{Hooks, Inside};
+use crate::host::{Hooks, Inside, tell_of_blocking};
 use crate::procs::{self, Config, P, Sched};
 use crate::sync::{Guarded, RawLock, rank};
 use crate::time;
@@ -122,7 +122,6 @@ pub(crate) fn builtin(config: Config) -> Config {
             wake_netpoller: Some(wake_netpoller),
             before_call: Some(before_call),
             is_over: Some(worker::is_over),
-            syscall: Some(worker::syscall),
             ..config.hooks
         },
         builtin: true,
@@ -144,6 +143,7 @@ fn make_sched(config: Config) -> Result<&'static Sched> {
         return Ok(s);
     }
     register_for_fork();
+    tell_of_blocking(worker::syscall);
     let s = Sched::new(builtin(config))?;
     RT.sched.store(s.as_ptr(), Ordering::Release);
     // SAFETY: just made; it stays.

@@ -3,7 +3,7 @@
 use super::when;
 use crate::engine::{self, Arm, Procs, TimerRef, modtimer, timer_free};
 use crate::error::{Error, Result};
-use crate::host::{Inside, Kind};
+use crate::host::{Inside, Kind, blocking};
 use crate::procs::{Sched, Waited, Waiter, copied};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -120,7 +120,7 @@ impl Drop for Precise {
 /// A clock that the kernel cannot wait on is looked at from time to time.
 fn sleep_thread(s: &Sched, until: i64) {
     let _precise = Precise::new();
-    let _blocking = s.host().blocking();
+    let _blocking = blocking();
     loop {
         let left = until - s.now();
         if left <= 0 {
