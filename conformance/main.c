@@ -16,8 +16,9 @@ static int runs = 3;
 
 static char *run(const struct script *s, uint64_t salt)
 {
-    /* A script that hangs ends the program. With some mistakes many do. */
-    alarm(plant != PLANT_NONE ? 2 : 10);
+    /* A script that hangs ends the program. With some mistakes many do. Without, a minute: the machine
+     * may stand still for some seconds. */
+    alarm(plant != PLANT_NONE ? 2 : 60);
     char *text = world_run(s, mode, salt);
     alarm(0);
     return text;

@@ -12,7 +12,7 @@
  * raises a flag, and a sleeper that spins on it: hardly a sleep, but a hundred times as many. */
 enum way { NOTE, FD, COND, COND_UNTIL, SPIN };
 
-#define SOON (5 * PL_SEC)
+#define SOON (60 * PL_SEC)
 
 struct sleeper {
     struct bed *bed;

@@ -185,7 +185,7 @@ static void *order_mutator(void *arg)
 
 static void order_round(struct order *w)
 {
-    int64_t limit = mono_now() + pl_limit_ns(30 * PL_SEC), to = w->now + WINDOW, now = w->now;
+    int64_t limit = mono_now() + pl_limit_ns(60 * PL_SEC), to = w->now + WINDOW, now = w->now;
     int steps = 1 + (int)pl_below(8);
 
     pl_set(w->due, 0);

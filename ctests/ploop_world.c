@@ -355,7 +355,7 @@ static uint64_t pending(struct pl_world *w)
 /* The mutators are gone, the P loops still run. Whatever has a deadline within reach fires. */
 static void run_out(struct pl_world *w)
 {
-    int64_t limit = mono_now() + pl_limit_ns(30 * PL_SEC);
+    int64_t limit = mono_now() + pl_limit_ns(60 * PL_SEC);
     uint64_t left = 0;
 
     atomic_store(&w->calm, 1);

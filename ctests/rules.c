@@ -314,7 +314,7 @@ int frozen_pins(void) { return atomic_load(&pins_seen); }
 void freeze_where(pthread_t th, atomic_ulong *progress, int (*there)(void *arg), void *arg)
 {
     struct sigaction sa;
-    int64_t limit = mono_now() + 20 * SEC * (int64_t)test_slow();
+    int64_t limit = mono_now() + 60 * SEC * (int64_t)test_slow();
     uint64_t rng = test_seed();
 
     memset(&sa, 0, sizeof sa);

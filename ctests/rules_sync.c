@@ -45,17 +45,20 @@ static void duel_fight(struct duel *d, int ms)
     uint64_t rng = test_seed();
     int64_t end = mono_now() + ms * MS;
     int k = -1, stopped = 0;
+    long ended = 0;
 
     d->s = new_sched(GT_CLOCK_MONOTONIC);
     d->t = gt_timer_new(d->s, duel_run, d, NULL);
     CHECK(d->t != NULL);
     for (int i = 0; i < 2; i++)
         th[i] = thread_start(duel_worker, d);
-    while (k + 1 < ARMINGS && mono_now() < end) {
+    /* Until each side has won, at least: on a machine that stands still that takes longer. */
+    while (k + 1 < ARMINGS && (mono_now() < end || ended == 0)) {
         int64_t when = gt_nanotime(d->s) + (int64_t)rng_below(&rng, 5000);
         int was = gt_modtimer(d->t, when, 0, duel_run, d, (uintptr_t)(k + 1));
 
         CHECK(was == 0 || was == 1);
+        ended += was;
         if (k >= 0 && !stopped)
             d->ended[k] = (unsigned char)was;
         else
@@ -68,6 +71,7 @@ static void duel_fight(struct duel *d, int ms)
         stopped = (int)rng_below(&rng, 2);
         if (stopped)
             d->ended[k] = (unsigned char)(rng_below(&rng, 8) ? gt_deltimer(d->t) : gt_deltimer_sync(d->t));
+        ended += stopped ? d->ended[k] : 0;
     }
     if (!stopped)
         d->ended[k] = (unsigned char)gt_deltimer_sync(d->t);

@@ -82,12 +82,12 @@ static void *thief_thread(void *arg)
 
 static void wait_fired(struct unit *u, int n)
 {
-    int64_t limit = mono_now() + pl_limit_ns(10 * PL_SEC);
+    int64_t limit = mono_now() + pl_limit_ns(60 * PL_SEC);
 
     for (int i = 0; i < n; i++)
         while (!atomic_load(&u[i].fired)) {
             if (mono_now() > limit)
-                test_failed(__FILE__, __LINE__, "lost: timer %d has not fired in 10 s; overdue by %lld ns", i,
+                test_failed(__FILE__, __LINE__, "lost: timer %d does not fire; overdue by %lld ns", i,
                             (long long)gt_overdue(th.s, 0));
             sched_yield();
         }
@@ -200,7 +200,7 @@ static void free_while_stealing(int with_p)
         CHECK((th.p[0] = gt_p_new(th.s)) != NULL);
         pthread_mutex_unlock(&th.lock);
         for (int i = 0; i < N; i++) {
-            int64_t limit = mono_now() + pl_limit_ns(10 * PL_SEC);
+            int64_t limit = mono_now() + pl_limit_ns(60 * PL_SEC);
 
             while (!atomic_load(&u[i].fired)) {
                 /* A callback may have freed the last P. */

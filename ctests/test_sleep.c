@@ -1,17 +1,21 @@
 /* gt_notetsleep and gt_notewakeup: how a worker sleeps until its next deadline with the
  * default host, and how it is woken. */
-#include "support.h"
+#include "rules.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct sleeper {
     gt_p *p;
     int64_t until;
-    atomic_int started, result, done;
+    atomic_int tid, started, result, done;
 };
 
 static void *sleeps(void *arg)
 {
     struct sleeper *sl = arg;
 
+    sl->tid = (int)syscall(SYS_gettid);
     sl->started = 1;
     sl->result = gt_notetsleep(sl->p, sl->until);
     sl->done = 1;
@@ -133,7 +137,7 @@ TEST(sleep_ends_when_its_p_is_freed, 60)
         sl.p = gt_p_new(s);
         th = thread_start(sleeps, &sl);
         wait_for(&sl.started, 1);
-        sleep_ms(30);
+        CHECK_EQ(wait_blocked(&sl.tid, NULL, 0, 60000), 1);
         CHECK_EQ(sl.done, 0);
         CHECK_EQ(gt_p_free(sl.p), 0);
         thread_join(th);

@@ -311,6 +311,16 @@ static void *guarded_mutate(void *arg)
     return NULL;
 }
 
+static long guarded_runs(void)
+{
+    long n;
+
+    pthread_mutex_lock(&guarded.lock);
+    n = guarded.runs;
+    pthread_mutex_unlock(&guarded.lock);
+    return n;
+}
+
 /* Catches: a callback run with the timer or the P locked (golang/go#35532). Callbacks take lock
  * L; the others work on the same timers and Ps while they hold L. Whatever the library held
  * across a callback would close a circle, and the test would not end. (The same, step by step:
@@ -329,10 +339,11 @@ TEST(trap_callback_takes_a_lock_that_a_resetter_holds, 30)
         th[2 + i] = thread_start(guarded_mutate, &guarded);
     }
     sleep_ms(1200);
+    while (guarded_runs() == 0)
+        sleep_ms(1);
     guarded.stop = 1;
     for (int i = 0; i < 4; i++)
         thread_join(th[i]);
-    CHECK_GT(guarded.runs, 0);
     for (int i = 0; i < GUARDED; i++)
         CHECK_GE(gt_timer_free(guarded.t[i]), 0);
     check_conserved(guarded.s);

@@ -6,11 +6,11 @@
 #include <poll.h>
 #include <time.h>
 
-PLANT(stuck, clock_jumps_by_hours, "a sleep of 5 ms has not ended after 10 s");
+PLANT(stuck, clock_jumps_by_hours, "a sleep of 5 ms does not end");
 PLANT_FORGET(clock_jumps_by_hours);
 PLANT(leap, clock_jumps_by_hours, "leapt ahead by");
 PLANT_FORGET(clock_wall_jumps_under_load);
-PLANT(untold, clock_wall_jumps, "has not fired after 10 s");
+PLANT(untold, clock_wall_jumps, "the timer does not fire");
 
 #define HOUR (3600 * SEC)
 
@@ -35,7 +35,7 @@ static void *sleeps(void *arg)
 
         CHECK_EQ(gt_sched_sleep(s, 5 * MS), 0);
         CHECK_GE(gt_nanotime(s), begin + 5 * MS);
-        CHECK_LT(mono_now() - real, 10 * SEC * (int64_t)test_slow());
+        CHECK_LT(mono_now() - real, l_patience());
         slept++;
     }
     return NULL;
@@ -85,8 +85,8 @@ static void check_nobody_oversleeps(void)
     if (slept != last) {
         last = slept;
         since = mono_now();
-    } else if (mono_now() - since > 10 * SEC * (int64_t)test_slow()) {
-        test_failed(__FILE__, __LINE__, "a sleep of 5 ms has not ended after 10 s");
+    } else if (mono_now() - since > l_patience()) {
+        test_failed(__FILE__, __LINE__, "a sleep of 5 ms does not end");
     }
 }
 
@@ -115,7 +115,7 @@ static void pace_check(const struct pace *p)
 
 static void wait_not_overdue(gt_sched *s)
 {
-    int64_t limit = mono_now() + 10 * SEC * (int64_t)test_slow();
+    int64_t limit = mono_now() + l_patience();
 
     while (gt_overdue(s, 0) > SEC) {
         if (mono_now() > limit)
@@ -284,11 +284,11 @@ static void lonely_arm(struct lonely *o, int64_t ahead)
 
 static void lonely_wait(struct lonely *o, int runs_, const char *what)
 {
-    int64_t limit = mono_now() + 10 * SEC * (int64_t)test_slow();
+    int64_t limit = mono_now() + l_patience();
 
     while (o->c.runs < runs_) {
         if (mono_now() > limit)
-            test_failed(__FILE__, __LINE__, "%s, %s: the timer has not fired after 10 s",
+            test_failed(__FILE__, __LINE__, "%s, %s: the timer does not fire",
                         o->by_poll ? "polling" : "sleeping", what);
         sleep_ms(1);
     }

@@ -90,7 +90,7 @@ static void *runs_slow(void *arg)
 
 static void child(int n)
 {
-    alarm(30 * test_slow());
+    alarm(60 * test_slow());
     for (int i = 0; i < LOADS; i++)
         load_check_child(&loads[i]);
     if (slow_t != NULL)

@@ -165,7 +165,7 @@ static void fork_child(void (*child)(void))
     forks_under_way--;
     CHECK_GE(pid, 0);
     if (pid == 0) {
-        alarm(30 * test_slow());
+        alarm(60 * test_slow());
         CHECK_EQ(gt_after_fork(), 0);
         child();
         check_conserved(w.s);

@@ -98,7 +98,7 @@ int64_t work_spares(void)
 
     memset(&spare, 0, sizeof spare);
     woken = 0;
-    alarm(20 * test_slow());
+    alarm(60 * test_slow());
     IS(gt_runtime_start(&cfg), 0);
     CHECK_EQ(gt_runtime_workers(), WORKERS);
     PTR(s, gt_runtime_sched());

@@ -172,7 +172,7 @@ int64_t work_engine(void)
     p[0] = NULL;
     if ((p[0] = gt_p_new(s)) == NULL) {        /* and from there */
         CHECK_EQ(gt_last_error(), GT_ENOMEM);
-        alarm(20 * test_slow());
+        alarm(60 * test_slow());
         PTR(last, gt_timer_new(s, count_run, &last_counter, NULL));
         IS(gt_addtimer(last, T0 + 960, 0), 0);   /* nobody still takes timers */
         alarm(0);

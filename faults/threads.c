@@ -23,7 +23,7 @@ static int made;
 
 static void run(void *arg, uintptr_t seq, int64_t delay)
 {
-    if (planted("forget") && seq == 1234)
+    if (planted("forget") && seq == 77)
         return;                        /* the mistake: one firing is not booked */
     count_run(arg, seq, delay);
 }

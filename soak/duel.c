@@ -104,7 +104,7 @@ static void *armer(void *arg)
     while (!atomic_load(&d->stop)) {
         struct shot a = {.d = d};
         gt_timer *t = gt_timer_new(d->s, fire, &a, NULL);
-        int64_t limit = mono_now() + 10 * L_SEC * (int64_t)test_slow();
+        int64_t limit = mono_now() + l_patience();
 
         CHECK(t != NULL);
         if (d->gate != NULL)

@@ -115,6 +115,10 @@ extern uint64_t load_seed;
 
 /* A plant: a mistake on purpose, named by the environment's GT_PLANT, that must be found. */
 int planted(const char *name);
+/* How late something may be before it is taken for lost: a minute (times GT_TEST_SLOW), so that a machine
+ * that stood still for a while is not taken for a bug; with a mistake on purpose, which is there to be
+ * found, 10 s. */
+int64_t l_patience(void);
 /* The plant `name` with which a firing is not booked: whether that is this one. Each hundredth call
  * says yes, whatever other threads do, so that a run of a few hundred firings cannot miss it. */
 int is_forgotten(const char *name);
@@ -127,7 +131,7 @@ void load_resume(struct load *l);
 void load_check(struct load *l);
 /* In a fork child of a thread outside the load: repairs, looks at everything, runs what is due. */
 void load_check_child(struct load *l);
-/* Stops the threads, checks, gives everything back and checks that it came back. */
+/* Waits until some hundred timers have fired, stops the threads, checks, gives everything back and checks that it came back. */
 void load_end(struct load *l);
 
 /* load_loops.c: what the threads do. */

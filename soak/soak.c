@@ -132,7 +132,7 @@ static void fork_once(void)
     pid = fork();
     CHECK_GE(pid, 0);
     if (pid == 0) {
-        alarm(60 * test_slow());
+        alarm(120 * test_slow());
         for (int i = 0; i < LOADS; i++)
             load_check_child(&loads[i]);
         users_check_child(&users);

@@ -27,7 +27,7 @@ static void on_time(struct users *u, const char *what, int64_t at, int64_t when)
 
     if (late < 0)
         test_failed(__FILE__, __LINE__, "users: %s came %lld ns early", what, (long long)-late);
-    if (late > 10 * L_SEC * (int64_t)test_slow())
+    if (late > l_patience())
         test_failed(__FILE__, __LINE__, "users: %s came %lld ms late", what, (long long)(late / L_MS));
     while (late > worst && !atomic_compare_exchange_weak(&u->late_max, &worst, late)) {}
 }
@@ -121,7 +121,7 @@ static void polls(struct user *me)
     CHECK(t != NULL);
     pf.fd = gt_timer_fd(t);
     CHECK_GE(pf.fd, 0);
-    r = poll_one(&pf, 10000 * (int)test_slow());
+    r = poll_one(&pf, (int)(l_patience() / L_MS));
     if (r != 1)
         test_failed(__FILE__, __LINE__, "users: a timer's descriptor did not get readable: %d", r);
     CHECK_EQ(gt_timer_try_recv(t, &sent), 1);
@@ -355,7 +355,7 @@ void users_resume(struct users *u) { l_gate_resume(&u->gate); }
  * milliseconds; and then armed = fired + stopped + replaced + pending, by the library's own books. */
 static void all_accounted_for(struct users *u)
 {
-    int64_t limit = mono_now() + 10 * L_SEC * (int64_t)test_slow();
+    int64_t limit = mono_now() + l_patience();
     gt_sched *s = gt_runtime_sched();
     gt_stats st;
 
@@ -378,7 +378,7 @@ void users_check(struct users *u, int restart)
 {
     gt_sched *s = gt_runtime_sched();
 
-    CHECK_LT(gt_overdue(s, 0), 10 * L_SEC * (int64_t)test_slow());
+    CHECK_LT(gt_overdue(s, 0), l_patience());
     all_accounted_for(u);
     if (!restart)
         return;
@@ -409,7 +409,7 @@ void users_check_child(struct users *u)
     t = gt_after_func(L_MS, child_run, &ran, NULL);
     CHECK(t != NULL);
     while (atomic_load(&ran) == 0) {
-        CHECK_LT(mono_now() - begin, 10 * L_SEC * (int64_t)test_slow());
+        CHECK_LT(mono_now() - begin, l_patience());
         CHECK_EQ(gt_sleep(L_MS), 0);
     }
     CHECK_EQ(gt_timer_free(t), 0);

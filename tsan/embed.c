@@ -56,6 +56,28 @@ void wait_until_set(int *flag)
     }
 }
 
+void wait_until_asleep(int *tid)
+{
+    int seen = 0;
+
+    wait_until_set(tid);
+    for (int i = 0; seen < 4; i++) {     /* in a row: locks are held for less than that */
+        char path[64], line[512];
+        const char *end = NULL;
+        FILE *f;
+
+        MUST(i < 60000);
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", peek(*tid));
+        f = fopen(path, "r");
+        MUST(f != NULL);
+        if (fgets(line, sizeof line, f) != NULL)
+            end = strrchr(line, ')');
+        fclose(f);
+        seen = end != NULL && end[1] == ' ' && end[2] == 'S' ? seen + 1 : 0;
+        nap_ms(1);
+    }
+}
+
 pthread_t start(void *(*fn)(void *), void *arg)
 {
     pthread_t t;

@@ -58,6 +58,7 @@ void tsan_failed(const char *file, int line, const char *what) __attribute__((no
 
 void nap_ms(int ms);
 void wait_until_set(int *flag);      /* with peek */
+void wait_until_asleep(int *tid);    /* until the thread that has set it is blocked */
 pthread_t start(void *(*fn)(void *), void *arg);
 void join(pthread_t t);
 

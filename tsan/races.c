@@ -131,7 +131,7 @@ RACE(race_with_a_thief, "writes_in_callback")
     for (int i = 0; i < 2; i++)
         MUST(gt_addtimer_on(p, t[i], i == 0 ? DUE : DUE + 5, 0) == 0);
     th = start(steals_once, s);
-    nap_ms(50);
+    wait_until_set(&d.done);             /* the first one is the thief's */
     MUST(gt_check_timers(p, DUE + 5, NULL, NULL) == 1);
     join(th);
     for (int i = 0; i < 2; i++)
@@ -154,7 +154,8 @@ static void slow_callback(void *arg, uintptr_t seq, int64_t delay)
     (void)seq;
     (void)delay;
     poke(((struct parcel *)arg)->done, 2);
-    nap_ms(20);
+    while (peek(((struct parcel *)arg)->done) == 2)
+        nap_ms(1);
 }
 
 RACE(race_after_drop, "only_writes")
@@ -169,6 +170,7 @@ RACE(race_after_drop, "only_writes")
     MUST(gt_addtimer_on(b.p[0], t, DUE, 0) == 0);
     wait_until_set(&d.done);
     MUST(gt_timer_free(t) == 0);      /* the pass drops it */
+    poke(d.done, 3);
     while (peek(d.done) != 1)
         nap_ms(1);
     reads(&d);

@@ -98,6 +98,7 @@ CLEAN(reset_then_receive)
 /* Free wakes who receives: as a close does. */
 static void *receives_nothing(void *arg)
 {
+    poke(through.done, gettid());
     MUST(gt_timer_recv(arg, NULL) == GT_ESTALE);
     MUST(reads(&through) == 7);
     return NULL;
@@ -111,7 +112,7 @@ CLEAN(free_then_receiver)
     chan = gt_new_timer(GT_MAX_WHEN);
     MUST(chan != NULL);
     th = start(receives_nothing, chan);
-    nap_ms(20);
+    wait_until_asleep(&through.done);
     writes(&through, 7);
     MUST(gt_timer_free(chan) == 1);
     join(th);
@@ -125,9 +126,10 @@ static struct parcel at_close;
 static void *waits_for_ready(void *arg)
 {
     (void)arg;
+    poke(at_close.done, gettid());
     MUST(gt_netpoll_wait(pd, GT_READ) == GT_ETIMEDOUT);
     MUST(reads(&through) == 1);
-    poke(through.done, 1);
+    poke(through.done, gettid());
     MUST(gt_netpoll_wait(pd, GT_WRITE) == GT_ECANCELED);
     MUST(reads(&at_close) == 2);
     return NULL;
@@ -145,11 +147,10 @@ CLEAN(netpoll_deadline_and_close)
     pd = gt_netpoll_open(fds[1]);
     MUST(pd != NULL);
     th = start(waits_for_ready, NULL);
-    nap_ms(20);
+    wait_until_asleep(&at_close.done);
     writes(&through, 1);
     MUST(gt_netpoll_set_deadline(pd, GT_READ, 1) == 0);
-    wait_until_set(&through.done);
-    nap_ms(20);
+    wait_until_asleep(&through.done);
     writes(&at_close, 2);
     MUST(gt_netpoll_close(pd) == 0);
     join(th);
@@ -295,10 +296,10 @@ RACE(race_beside_a_channel, "writes_in_callback")
 
     MUST(gt_runtime_start(&one) == 0);
     t = gt_after_func(0, writes_in_callback, &d, NULL);
-    c = gt_new_timer(30 * MS);
-    MUST(t != NULL && c != NULL);
+    MUST(t != NULL);
+    wait_until_set(&d.done);
+    MUST((c = gt_new_timer(MS)) != NULL);
     MUST(gt_timer_recv(c, NULL) == 0);
-    MUST(peek(d.done) == 1);
     reads(&d);
     MUST(gt_timer_free(t) == 0);
     MUST(gt_timer_free(c) == 0);
