@@ -27,16 +27,33 @@ static int64_t cpu_time(void)
     return ts.tv_sec * SEC + ts.tv_nsec;
 }
 
-/* It sleeps for all of its time in the kernel. Twice, so that most of it is not at the beginning of a second
- * of the clock. */
-TEST(sleep_takes_no_time_of_the_processor, 20)
+static int64_t real_clock(void *ctx)
 {
+    (void)ctx;
+    return mono_now();
+}
+
+/* It sleeps for all of its time in the kernel, as far as that knows the clock. Twice, so that most of it is not
+ * at the beginning of a second of the clock. */
+static void sleeps_in_the_kernel(uint32_t clock)
+{
+    gt_host host = {.size = sizeof host, .nanotime = real_clock};
+    gt_config cfg = {.size = sizeof cfg, .clock = clock, .host = &host};
+    gt_sched *s = gt_sched_new(&cfg);
     int64_t before = cpu_time();
 
+    CHECK(s != NULL);
     for (int i = 0; i < 2; i++)
-        CHECK_EQ(gt_sleep(400 * MS), 0);
-    CHECK_LT(cpu_time() - before, 200 * MS);
+        CHECK_EQ(gt_sched_sleep(s, 250 * MS), 0);
+    CHECK_LT(cpu_time() - before, 120 * MS);
+    CHECK_EQ(gt_sched_free(s), 0);
 }
+
+TEST(sleep_in_the_kernel_monotonic, 20) { sleeps_in_the_kernel(GT_CLOCK_MONOTONIC); }
+
+TEST(sleep_in_the_kernel_wall, 20) { sleeps_in_the_kernel(GT_CLOCK_WALL); }
+
+TEST(sleep_in_the_kernel_host, 20) { sleeps_in_the_kernel(GT_CLOCK_HOST); }
 
 /* Whose sched is gone has nothing to leave any more. */
 TEST(synctest_join_after_the_sched_is_gone, 20)
