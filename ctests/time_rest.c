@@ -73,3 +73,59 @@ TEST(synctest_join_after_the_sched_is_gone, 20)
     CHECK_EQ(gt_synctest_leave(next), 0);
     close_sched(next);
 }
+
+static _Thread_local int pins_left;
+static atomic_int held_up, go_on;
+
+static void holds_up(void *ctx)
+{
+    (void)ctx;
+    if (pins_left > 0 && --pins_left == 0) {
+        held_up = 1;
+        wait_for(&go_on, 1);
+    }
+}
+
+static void no_release(void *ctx) { (void)ctx; }
+
+static int receives_in_the_bubble(struct waiter *w)
+{
+    int r;
+
+    CHECK_EQ(gt_synctest_join(w->s), 0);
+    r = gt_timer_recv(w->t, &w->sent);
+    CHECK_EQ(gt_synctest_leave(w->s), 0);
+    return r;
+}
+
+static void *frees_and_is_held_up(void *t)
+{
+    pins_left = 2;                                   /* the second time the receiver is off its queue */
+    CHECK_EQ(gt_timer_free(t), 1);
+    return NULL;
+}
+
+/* Somebody outside the bubble has taken the receiver off its queue, and not woken it yet, when the bubble finds
+ * that nobody is left who could: the receiver waits for him, who would else wake one that is gone. */
+TEST(synctest_receiver_that_is_about_to_be_woken, 20)
+{
+    gt_host host = {.size = sizeof host, .acquirem = holds_up, .releasem = no_release};
+    gt_config cfg = {.size = sizeof cfg, .clock = GT_CLOCK_VIRTUAL, .host = &host};
+    gt_sched *s = gt_sched_new(&cfg);
+    struct waiter w = {.s = s};
+    pthread_t th;
+
+    CHECK(s != NULL);
+    CHECK_EQ(gt_synctest_join(s), 0);
+    w.t = must(gt_sched_new_timer(s, SEC));
+    waiter_start(&w, receives_in_the_bubble);
+    CHECK_EQ(waiter_blocked(&w), 1);
+    th = thread_start(frees_and_is_held_up, w.t);
+    wait_for(&held_up, 1);
+    CHECK_EQ(gt_synctest_leave(s), 0);
+    CHECK_EQ(waiter_blocked(&w), 1);
+    go_on = 1;
+    thread_join(th);
+    CHECK_EQ(waiter_join(&w), GT_ESTALE);
+    CHECK_EQ(gt_sched_free(s), 0);
+}
