@@ -4,7 +4,7 @@ use super::blocked::Waited;
 use super::bubble::Clockwork;
 use super::park::Waiter;
 use super::sched::Sched;
-use super::{check_others, time_sleep_until, tls};
+use super::{check_others, fork::for_each_sched, time_sleep_until, tls};
 use crate::engine::Procs;
 use crate::error::{Error, Result};
 use crate::host::{Host, Kind, acquire};
@@ -49,7 +49,10 @@ impl Sched {
             return Err(Error::OpNotSupp);
         }
         let mine = &tls::hot().bubble;
-        if mine.get() != 0 {
+        let mut busy = false;
+        // Gone with its sched: then nobody can leave it any more.
+        for_each_sched(|s| busy |= s.uid == mine.get() && !s.is_closed());
+        if busy {
             return Err(Error::Busy);
         }
         mine.set(self.uid);

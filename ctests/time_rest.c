@@ -1,0 +1,131 @@
+/* Package time: what a call leaves behind in its thread. */
+#include "rtkit.h"
+
+#include <sys/prctl.h>
+#include <time.h>
+
+static void sleeps_with(unsigned long slack)
+{
+    CHECK_EQ(prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0), 0);
+    CHECK_EQ(gt_sleep(MS), 0);
+    CHECK_EQ(prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0), (int)slack);
+}
+
+/* A thread sleeps precisely in gt_sleep, and has its own slack again after it. */
+TEST(sleep_leaves_the_threads_slack, 20)
+{
+    sleeps_with(50000);
+    sleeps_with(7);
+    sleeps_with(1);
+}
+
+static int64_t cpu_time(void)
+{
+    struct timespec ts;
+
+    CHECK_EQ(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts), 0);
+    return ts.tv_sec * SEC + ts.tv_nsec;
+}
+
+static int64_t real_clock(void *ctx)
+{
+    (void)ctx;
+    return mono_now();
+}
+
+/* It sleeps for all of its time in the kernel, as far as that knows the clock. Twice, so that most of it is not
+ * at the beginning of a second of the clock. */
+static void sleeps_in_the_kernel(uint32_t clock)
+{
+    gt_host host = {.size = sizeof host, .nanotime = real_clock};
+    gt_config cfg = {.size = sizeof cfg, .clock = clock, .host = &host};
+    gt_sched *s = gt_sched_new(&cfg);
+    int64_t before = cpu_time();
+
+    CHECK(s != NULL);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(gt_sched_sleep(s, 250 * MS), 0);
+    CHECK_LT(cpu_time() - before, 250 * MS);
+    CHECK_EQ(gt_sched_free(s), 0);
+}
+
+TEST(sleep_in_the_kernel_monotonic, 20) { sleeps_in_the_kernel(GT_CLOCK_MONOTONIC); }
+
+TEST(sleep_in_the_kernel_wall, 20) { sleeps_in_the_kernel(GT_CLOCK_WALL); }
+
+TEST(sleep_in_the_kernel_host, 20) { sleeps_in_the_kernel(GT_CLOCK_HOST); }
+
+/* Whose sched is gone has nothing to leave any more. */
+TEST(synctest_join_after_the_sched_is_gone, 20)
+{
+    gt_sched *s = virtual_sched(), *next;
+    gt_timer *t = must(gt_sched_new_timer(s, SEC));
+
+    CHECK_EQ(gt_synctest_join(s), 0);
+    CHECK_EQ(gt_sched_free(s), 0);
+    next = virtual_sched();
+    CHECK_EQ(gt_synctest_join(next), 0);
+    CHECK_EQ(gt_synctest_join(next), GT_EBUSY);
+    CHECK_EQ(gt_sched_sleep(next, SEC), 0);
+    CHECK_EQ(gt_synctest_leave(next), 0);
+    CHECK_GE(gt_timer_free(t), 0);
+    CHECK_EQ(gt_synctest_join(next), 0);
+    CHECK_EQ(gt_synctest_leave(next), 0);
+    close_sched(next);
+}
+
+static _Thread_local int pins_left;
+static atomic_int held_up, go_on;
+
+static void holds_up(void *ctx)
+{
+    (void)ctx;
+    if (pins_left > 0 && --pins_left == 0) {
+        held_up = 1;
+        wait_for(&go_on, 1);
+    }
+}
+
+static void no_release(void *ctx) { (void)ctx; }
+
+static int receives_in_the_bubble(struct waiter *w)
+{
+    int r;
+
+    CHECK_EQ(gt_synctest_join(w->s), 0);
+    r = gt_timer_recv(w->t, &w->sent);
+    CHECK_EQ(gt_synctest_leave(w->s), 0);
+    return r;
+}
+
+static void *frees_and_is_held_up(void *t)
+{
+    pins_left = 2;                                   /* the second time the receiver is off its queue */
+    CHECK_EQ(gt_timer_free(t), 1);
+    return NULL;
+}
+
+/* Somebody outside the bubble has taken the receiver off its queue, and not woken it yet, when the bubble finds
+ * that nobody is left who could: the receiver waits for him, who would else wake one that is gone. */
+TEST(synctest_receiver_that_is_about_to_be_woken, 20)
+{
+    gt_host host = {.size = sizeof host, .acquirem = holds_up, .releasem = no_release};
+    gt_config cfg = {.size = sizeof cfg, .clock = GT_CLOCK_VIRTUAL, .host = &host};
+    gt_sched *s = gt_sched_new(&cfg);
+    struct waiter w = {.s = s};
+    pthread_t th;
+
+    CHECK(s != NULL);
+    CHECK_EQ(gt_synctest_join(s), 0);
+    w.t = must(gt_sched_new_timer(s, SEC));
+    waiter_start(&w, receives_in_the_bubble);
+    CHECK_EQ(waiter_blocked(&w), 1);
+    th = thread_start(frees_and_is_held_up, w.t);
+    wait_for(&held_up, 1);
+    CHECK_EQ(gt_synctest_leave(s), 0);
+    CHECK_EQ(waiter_blocked(&w), 1);
+    go_on = 1;
+    thread_join(th);
+    CHECK_EQ(waiter_join(&w), GT_ESTALE);
+    CHECK_EQ(gt_sched_free(s), 0);
+}
