@@ -31,6 +31,9 @@ mod rt;
 #[cfg(all(test, gt_model))]
 #[path = "rt/deadline.rs"]
 mod rt_deadline;
+#[cfg(all(test, gt_model))]
+#[path = "rt/stopping.rs"]
+mod rt_stopping;
 mod sync;
 #[cfg(not(gt_model))]
 mod time;

@@ -41,6 +41,8 @@ mod scan;
 mod sleep;
 #[cfg(gt_loom)]
 mod status;
+#[cfg(gt_loom)]
+mod stopping;
 #[cfg(gt_shuttle)]
 mod storm;
 #[cfg(gt_loom)]

@@ -8,6 +8,7 @@ mod cpus;
 mod deadline;
 mod netpoll;
 mod poller;
+mod stopping;
 mod thread;
 mod worker;
 
@@ -23,9 +24,9 @@ use crate::time;
 use poller::Poller;
 use std::ffi::c_void;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use stopping::{Stopping, Turns};
 use thread::Thread;
-use worker::Stopping;
 
 /// How the runtime is started.
 pub(crate) struct RuntimeConfig {
@@ -52,7 +53,7 @@ struct State {
     /// Threads that are being started: there is room for them in `threads`.
     coming: usize,
     ps: Vec<&'static P>,
-    stopping: Stopping,
+    turns: Turns,
     /// How the sched was made, if a start made it.
     how: How,
 }
@@ -66,13 +67,11 @@ struct Runtime {
     poller: Poller,
     /// Workers that run.
     workers: AtomicUsize,
-    stopping: AtomicBool,
+    stopping: Stopping,
     /// Threads beside the workers, while all of these are blocked (worker.rs). Changed under
     /// `lock`, as `blocked` is: workers and spares that wait in a callback.
     spares: AtomicUsize,
     blocked: AtomicUsize,
-    /// Workers and spares that run timers now.
-    busy: AtomicUsize,
     /// How often this process became the child of a fork.
     forks: AtomicUsize,
 }
@@ -87,16 +86,15 @@ static RT: Runtime = Runtime {
         threads: Vec::new(),
         coming: 0,
         ps: Vec::new(),
-        stopping: Stopping::new(),
+        turns: Turns::new(),
         how: [0; 24],
     }),
     sched: AtomicPtr::new(std::ptr::null_mut()),
     poller: Poller::new(),
     workers: AtomicUsize::new(0),
-    stopping: AtomicBool::new(false),
+    stopping: Stopping::new(),
     spares: AtomicUsize::new(0),
     blocked: AtomicUsize::new(0),
-    busy: AtomicUsize::new(0),
     forks: AtomicUsize::new(0),
 };
 
@@ -195,7 +193,7 @@ pub(crate) fn start(config: RuntimeConfig) -> Result<()> {
         state.phase = Phase::Changing;
         Ok(s)
     })?;
-    RT.stopping.store(false, Ordering::Release);
+    RT.stopping.end();
     // All count from the beginning: the first one may have a long callback.
     RT.workers.store(config.workers, Ordering::Release);
     let mut threads = Vec::new();
@@ -238,11 +236,11 @@ pub(crate) fn stop() -> Result<()> {
         Phase::Changing => Err(Error::Busy),
         Phase::Running => {
             state.phase = Phase::Changing;
-            state.stopping = Stopping::new();
+            state.turns = Turns::new();
             Ok(())
         }
     })?;
-    RT.stopping.store(true, Ordering::SeqCst);
+    RT.stopping.begin();
     RT.poller.stop(true);
     // Those that are started meanwhile too. The room for them stays.
     while let Some(t) = RT.with(|state| state.threads.pop()) {
@@ -302,8 +300,8 @@ pub(crate) fn after_fork() -> Result<()> {
         time::pending_correction(s)
     })?;
     RT.workers.store(0, Ordering::Release);
-    RT.stopping.store(false, Ordering::Release);
-    for count in [&RT.spares, &RT.blocked, &RT.busy] {
+    RT.stopping.forget();
+    for count in [&RT.spares, &RT.blocked] {
         count.store(0, Ordering::Relaxed);
     }
     let ps = RT.with(|state| {

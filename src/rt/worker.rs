@@ -1,5 +1,6 @@
 //! A worker: the timer half of Go's `schedule` and `findRunnable`.
 
+use super::stopping::{Looks, Turn};
 use super::thread::{self, Thread};
 use super::{RT, netpoll, room};
 use crate::engine::{Counter, Procs, check_timers};
@@ -108,7 +109,7 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _in = Inside::enter();
     BORN.with(|b| b.set(RT.forks.load(Ordering::Relaxed) + 1));
     let mut bound = p.is_none();
-    let mut turn = 0;
+    let mut looks = Looks::default();
     loop {
         if let Some(p) = p
             && !bound
@@ -120,21 +121,15 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
             RT.poller.arm(s); // the wake that brought us here was for somebody
             return;
         }
-        // SeqCst, as in stop: who sees that nobody is busy while it stops has seen all who begin.
-        RT.busy.fetch_add(1, Ordering::SeqCst);
-        if RT.stopping.load(Ordering::SeqCst) {
-            RT.busy.fetch_sub(1, Ordering::SeqCst);
-            turn = match takes_turn(turn) {
-                Some(turn) => turn,
-                None => break,
-            };
+        if !RT.stopping.begin_pass() && !takes_turn(&mut looks) {
+            break;
         }
         let (now, ran) = run_timers(s, p);
         if is_over() {
             return; // nothing here is ours
         }
-        RT.busy.fetch_sub(1, Ordering::SeqCst);
-        if ran == 0 && !RT.stopping.load(Ordering::Relaxed) && RT.poller.arm(s) > now {
+        RT.stopping.end_pass();
+        if ran == 0 && !RT.stopping.is() && RT.poller.arm(s) > now {
             // Published until when we sleep, from what is armed now. What is armed for an
             // earlier time after that comes to the same place.
             if RT.poller.wait(true, netpoll::ready) {
@@ -151,73 +146,18 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
     let _ = releasep();
 }
 
-/// How the runtime comes to its stop. Under the runtime's lock.
-pub(super) struct Stopping {
-    /// So many turns to run timers have begun.
-    turns: u64,
-    /// The last one of them is over.
-    ended: bool,
-    /// Somebody waits for his turn, for so many looks.
-    awaited: bool,
-    looks: u64,
-    /// Nobody was in a pass, and nobody begins one.
-    over: bool,
-}
-
-impl Stopping {
-    pub(super) const fn new() -> Self {
-        Stopping {
-            turns: 0,
-            ended: true,
-            awaited: false,
-            looks: 1,
-            over: false,
-        }
-    }
-}
-
-/// The runtime is being stopped. While somebody's callback is under way, it may wait for what a timer
-/// or a descriptor brings, so those who have ended theirs take turns in running timers, one after the
-/// other. Where there is always something to run, there would always be somebody in a callback then:
-/// so whenever a turn begins while the last one is under way, the next one is waited for twice as long.
-/// `last`: the caller's last turn, which is over, or 0. None: there is nobody any more. Else it is his
-/// turn, which has this number, and he counts as busy.
-fn takes_turn(last: u64) -> Option<u64> {
-    let mut looked = None;
+/// The runtime is being stopped. True: it is the caller's turn to run timers.
+fn takes_turn(mine: &mut Looks) -> bool {
     loop {
-        let turn = RT.with(|state| {
-            let stopping = &mut state.stopping;
-            stopping.ended |= stopping.turns == last;
-            stopping.over |= RT.busy.load(Ordering::SeqCst) == 0;
-            if stopping.over {
-                return Some(None);
+        match RT.with(|state| RT.stopping.look(&mut state.turns, mine)) {
+            Turn::Yours => return true,
+            Turn::Over => return false,
+            Turn::NotYet => {
+                // The poller is of no use for waiting any more.
+                RT.poller.wait(false, netpoll::ready);
+                std::thread::sleep(STOPPING);
             }
-            match &mut looked {
-                None if stopping.awaited => {}
-                None => {
-                    stopping.awaited = true;
-                    looked = Some(0);
-                }
-                Some(n) if *n < stopping.looks => *n += 1,
-                Some(_) => {
-                    if !stopping.ended {
-                        stopping.looks = stopping.looks.saturating_mul(2);
-                    }
-                    stopping.awaited = false;
-                    stopping.ended = false;
-                    stopping.turns += 1;
-                    RT.busy.fetch_add(1, Ordering::SeqCst);
-                    return Some(Some(stopping.turns));
-                }
-            }
-            None
-        });
-        if let Some(turn) = turn {
-            return turn;
         }
-        // The poller is of no use for waiting any more.
-        RT.poller.wait(false, netpoll::ready);
-        std::thread::sleep(STOPPING);
     }
 }
 
