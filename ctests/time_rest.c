@@ -1,8 +1,9 @@
-/* Package time: what a call leaves behind in its thread. */
+/* Package time, the rest: what a call leaves behind, also one that was refused, and windows between two threads. */
 #include "rtkit.h"
 
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 static void sleeps_with(unsigned long slack)
 {
@@ -128,4 +129,46 @@ TEST(synctest_receiver_that_is_about_to_be_woken, 20)
     thread_join(th);
     CHECK_EQ(waiter_join(&w), GT_ESTALE);
     CHECK_EQ(gt_sched_free(s), 0);
+}
+
+/* A program that has closed its standard input gets that number. */
+TEST(time_fd_is_number_0, 20)
+{
+    gt_sched *s = virtual_sched();
+    gt_timer *t = must(gt_sched_new_timer(s, 10));
+
+    CHECK_EQ(close(0), 0);
+    CHECK_EQ(gt_timer_fd(t), 0);
+    CHECK_EQ(gt_timer_fd(t), 0);
+    CHECK_EQ(readable(0), 0);
+    CHECK_EQ(gt_sched_advance(s, 10), 1);
+    CHECK_EQ(readable(0), 1);
+    CHECK_EQ(gt_timer_try_recv(t, NULL), 1);
+    CHECK_EQ(readable(0), 0);
+    CHECK_EQ(gt_timer_free(t), 0);
+    close_sched(s);
+}
+
+/* A descriptor that there was no memory for is no waiter: the timer stays out of the heap. */
+TEST(time_fd_refused_is_no_waiter, 20)
+{
+    static struct alloc_hook a;
+    gt_sched *s = alloc_hook_sched(&a, GT_CLOCK_VIRTUAL);
+    gt_p *p = new_p(s);
+    gt_timer *t = must(gt_sched_new_timer(s, 10));
+    int fds = fd_count();
+
+    alloc_hook_deny(&a, 1);
+    CHECK_EQ(gt_timer_fd(t), GT_ENOMEM);
+    CHECK_EQ(a.denied, 1);
+    alloc_hook_deny(&a, 0);
+    CHECK_EQ(fd_count(), fds);
+    CHECK_EQ(gt_timer_reset(t, 20), 1);
+    CHECK_EQ(gt_p_num_timers(p), 0);
+    CHECK_GE(gt_timer_fd(t), 0);
+    CHECK_EQ(gt_p_num_timers(p), 1);
+    CHECK_EQ(gt_timer_free(t), 1);
+    free_p(p);
+    CHECK_EQ(gt_sched_free(s), 0);
+    check_all_returned(&a);
 }

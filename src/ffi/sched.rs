@@ -199,7 +199,8 @@ fn read_stats(sched: &Sched) -> gt_stats {
         fired: s.get(Counter::Fired),
         stopped: s.get(Counter::Stopped),
         replaced: s.get(Counter::Replaced),
-        pending: s.pending.wrapping_add_signed(correction),
+        // Others may have armed channels, and received from them, since the heaps were counted.
+        pending: s.pending.saturating_add_signed(correction),
         ticks: s.get(Counter::Ticks),
         zombies: s.zombies,
         steals: s.get(Counter::Steals),
