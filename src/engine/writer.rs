@@ -2,7 +2,7 @@
 //! not see half of that. A timer's lock says nothing of it, for fork does not take timers' locks.
 
 use crate::host::Host;
-use crate::sync::{AtomicBool, AtomicU32, Backoff, Ordering, sc_fence};
+use crate::sync::{AtomicBool, AtomicU32, Backoff, Ordering, const_fn, sc_fence};
 
 /// Who begins to write counts himself, then looks whether a fork is being prepared; fork says so,
 /// then looks at the count. SeqCst, all four: one of the two sees the other.
@@ -15,14 +15,10 @@ const LOOK_WRITER: Ordering = Ordering::SeqCst;
 pub(crate) struct Forking(AtomicBool);
 
 impl Forking {
-    #[cfg(not(gt_model))]
-    pub(crate) const fn new() -> Self {
-        Forking(AtomicBool::new(false))
-    }
-
-    #[cfg(gt_model)]
-    pub(crate) fn new() -> Self {
-        Forking(AtomicBool::new(false))
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Forking(AtomicBool::new(false))
+        }
     }
 
     /// From now on nobody begins to write.
