@@ -284,6 +284,51 @@ TEST(netpoll_deadline_stale_is_squelched, 120)
     down();
 }
 
+static struct hooks h;
+static _Thread_local int sets_deadlines;
+static atomic_int worker, hold;
+
+/* A worker takes the deadline off its heap, and wants the descriptor's lock then. That has who sets the
+ * deadline anew: he waits here, before he touches the timer. */
+static void when_pinned(int acquire)
+{
+    if (!sets_deadlines) {
+        worker = gettid();
+    } else if (acquire && hold) {
+        hold = 0;
+        CHECK_GE(wait_blocked(&worker, NULL, 0, (int)(long_wait() / MS)), 1);
+    }
+}
+
+/* The old deadline fires while a new one is being set: it leaves that alone. */
+TEST(netpoll_deadline_is_set_while_the_old_one_fires, 60)
+{
+    gt_runtime_config cfg = {.size = sizeof cfg, .workers = 2, .host = &h.host};
+    char ch;
+
+    sets_deadlines = 1;
+    hooks_init(&h, 0);
+    h.host.nanotime = NULL;                          /* the clock and the poller are the runtime's */
+    h.host.wake_netpoller = NULL;
+    CHECK_EQ(gt_runtime_start(&cfg), 0);
+    s = gt_runtime_sched();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+    CHECK((pd = gt_netpoll_open(fd[0])) != NULL);
+    CHECK_EQ(gt_netpoll_set_deadline(pd, GT_READ, in(300 * MS)), 0);
+    h.on_pin = when_pinned;
+    hold = 1;
+    CHECK_EQ(gt_netpoll_set_deadline(pd, GT_READ, in(3600 * SEC)), 0);
+    CHECK_EQ(hold, 0);
+    rt_stop();                                       /* it waits for what is called */
+    h.on_pin = NULL;
+    rt_start(2);
+    CHECK_EQ(write(fd[1], "x", 1), 1);
+    CHECK_EQ(gt_netpoll_wait(pd, GT_READ), 0);
+    CHECK_EQ(read(fd[0], &ch, 1), 1);
+    CHECK_EQ(gt_netpoll_set_deadline(pd, GT_READ, 0), 0);
+    down();
+}
+
 /* The same with somebody who waits: he wakes for data only. */
 TEST(netpoll_deadline_stale_under_wait, 120)
 {

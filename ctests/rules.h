@@ -88,7 +88,7 @@ void needs_freeze(void);
 
 /* Stops th again and again (a signal handler that waits) until there(arg) says 1, and leaves
  * it stopped. *progress must be counted up by th now and then, so that it gets on between two
- * attempts. Fails the test when the place is not met in 20 s. */
+ * attempts. Fails the test when the place is not met in a minute. */
 void freeze_where(pthread_t th, atomic_ulong *progress, int (*there)(void *arg), void *arg);
 void thaw(void);
 

@@ -271,6 +271,10 @@ static void at_stop(const struct halt_op *op, struct row *row, uint64_t *rng)
     }
     while (!all_idle() && mono_now() < patience)
         sched_yield();
+    /* The first one wants the operation's own lock: he has got through or sleeps over it before it is said
+     * which, however busy the machine is. */
+    while (op->section != S_TIMER && !idle(&workers[0]) && asleep(workers[0].tid) == 0 && mono_now() < limit)
+        sched_yield();
     for (int i = 0; i < WORKERS; i++) {
         struct worker *k = &workers[i];
 

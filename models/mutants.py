@@ -297,6 +297,8 @@ def test(m, kind, programs, name, log):
         else:
             args = [program, "--exact", "model::" + name]
         begin = os.path.getsize(log)
+        if m and kind == "faults":
+            more.update(GT_PLANT="mutation")  # of no case: what is lost is told after 10 s (l_patience)
         if kind == "tsan":
             more.update(GT_TEST_SLOW="8", TSAN_OPTIONS="halt_on_error=1")
         status = command(args, log, LIMIT, **more)
