@@ -639,7 +639,8 @@ int gt_last_error(void);
  * was about to wake: gt_host.ready is not called for it any more.
  *
  * Threads: the child's only one. Callback: yes.
- * Returns: 0, also where there was no fork.
+ * Returns: 0, also where there was no fork; GT_EMFILE (the built-in runtime was used, and there are no
+ * descriptors for another poller): nothing has changed, call it again.
  * Since: 0.1.
  */
 int gt_after_fork(void);
