@@ -52,3 +52,56 @@ TEST(fork_without_descriptors, 30)
     CHECK_EQ(gt_netpoll_close(n.pd), 0);
     rt_stop_conserved();
 }
+
+struct shared {
+    gt_sched *s;
+    gt_p *p;
+    gt_timer *t, *ch;
+};
+
+static void arms_for_now(void *arg)
+{
+    struct shared *sh = arg;
+    struct rlimit none;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &none), 0);
+    none.rlim_cur = 0;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_EQ(gt_after_fork(), 0);
+    CHECK_EQ(gt_resettimer(sh->t, gt_nanotime(sh->s), 0), 1);
+    CHECK_EQ(gt_timer_reset(sh->ch, 0), 1);
+    CHECK_EQ(gt_check_timers(sh->p, 0, NULL, NULL), 1);
+    CHECK_EQ(gt_timer_try_recv(sh->ch, NULL), 1);
+    CHECK_EQ(gt_resettimer(sh->t, gt_nanotime(sh->s), 0), 0);
+    CHECK_EQ(gt_timer_reset(sh->ch, 0), 0);
+    CHECK_GT(gt_timer_when(sh->ch) + 1, 0);
+    CHECK_EQ(gt_p_fd(sh->p), GT_EMFILE);
+    CHECK_EQ(gt_timer_fd(sh->ch), GT_EMFILE);
+    CHECK_EQ(gt_timer_free(sh->t), 1);
+    CHECK_EQ(gt_timer_free(sh->ch), 1);
+    free_p(sh->p);
+    CHECK_EQ(gt_sched_free(sh->s), 0);
+    child_is_done();
+}
+
+/* The descriptors of Ps and channels for which the child cannot have others of its own are the parent's: it
+ * lets go of them, and does not set them. */
+TEST(fork_without_descriptors_of_its_own, 30)
+{
+    struct counter c = {0};
+    struct shared sh = {.s = gt_sched_new(NULL)};
+
+    sh.p = new_p(sh.s);
+    sh.t = must(gt_timer_new(sh.s, count_run, &c, NULL));
+    sh.ch = must(gt_sched_new_timer(sh.s, 3600 * SEC));
+    CHECK_EQ(gt_addtimer(sh.t, gt_nanotime(sh.s) + 3600 * SEC, 0), 0);
+    CHECK_EQ(readable(gt_p_fd(sh.p)), 0);
+    CHECK_EQ(readable(gt_timer_fd(sh.ch)), 0);
+    in_child(arms_for_now, &sh);
+    CHECK_EQ(readable(gt_p_fd(sh.p)), 0);
+    CHECK_EQ(readable(gt_timer_fd(sh.ch)), 0);
+    CHECK_EQ(gt_timer_free(sh.t), 1);
+    CHECK_EQ(gt_timer_free(sh.ch), 1);
+    free_p(sh.p);
+    close_sched(sh.s);
+}
