@@ -172,3 +172,26 @@ TEST(time_fd_refused_is_no_waiter, 20)
     CHECK_EQ(gt_sched_free(s), 0);
     check_all_returned(&a);
 }
+
+/* A receiver is handed its value by somebody who looks before the alarm goes off. Nobody waits then, and when the
+ * timer is reset the alarm of before goes. */
+TEST(chan_alarm_goes_with_its_receiver, 20)
+{
+    gt_sched *s = virtual_sched();
+    gt_p *p = new_p(s);
+    gt_timer *t = must(gt_sched_new_timer(s, 10));
+    struct waiter w;
+
+    receiver_start(&w, t);
+    CHECK_EQ(waiter_blocked(&w), 1);
+    CHECK_EQ(gt_sched_set_time(s, T0 + 10), 0);
+    CHECK_EQ(gt_timer_try_recv(t, NULL), 0);         /* the first who waited gets it */
+    CHECK_EQ(waiter_join(&w), 0);
+    CHECK_EQ(w.sent, T0 + 10);
+    CHECK_EQ(gt_timer_reset(t, 20), 0);
+    CHECK_EQ(gt_check_timers(p, 0, NULL, NULL), 0);
+    CHECK_EQ(gt_timer_free(t), 1);
+    check_conserved(s);
+    free_p(p);
+    close_sched(s);
+}
