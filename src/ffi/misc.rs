@@ -88,10 +88,13 @@ pub extern "C" fn gt_last_error() -> c_int {
 /// threads are unbound, their callbacks count as ended; all timers go on. Until then calls in
 /// the child give GT_EFORK. What lost threads had in hand stays with them: memory of their
 /// passes, an argument that one of them was about to drop, and a green thread that one of them
-/// was about to wake: gt_host.ready is not called for it any more.
+/// was about to wake: gt_host.ready is not called for it any more. The descriptors of gt_p_fd and
+/// gt_timer_fd keep their numbers, but are the child's own; one for which there is none to be had is
+/// closed, and may be asked for again.
 ///
 /// Threads: the child's only one. Callback: yes.
-/// Returns: 0, also where there was no fork.
+/// Returns: 0, also where there was no fork; GT_EMFILE (the built-in runtime was used, and there are no
+/// descriptors for another poller): nothing has changed, call it again.
 /// Since: 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn gt_after_fork() -> c_int {

@@ -16,6 +16,31 @@ pub(crate) use unusual::Boundary;
 
 use std::ffi::CStr;
 
+/// In a fork child: a new descriptor, made by `create`, takes the number of one that is shared with the
+/// parent. False: there is none to be had, and the number is closed, for to use it would change the
+/// parent's.
+pub(crate) fn renew_fd(fd: i32, create: impl Fn() -> i32) -> bool {
+    // SAFETY: descriptors of ours; these calls take no memory.
+    unsafe {
+        let mut new = create();
+        if new < 0 {
+            libc::close(fd); // which makes room for one
+            new = create();
+            if new == fd {
+                return true;
+            }
+        }
+        let renewed = new >= 0 && libc::dup3(new, fd, libc::O_CLOEXEC) == fd;
+        if new >= 0 {
+            libc::close(new);
+        }
+        if !renewed {
+            libc::close(fd);
+        }
+        renewed
+    }
+}
+
 /// Has the environment this value for this name? std's own look at it asks for memory, and ends the
 /// process when there is none.
 pub(crate) fn environment_says(name: &CStr, value: &CStr) -> bool {

@@ -5,7 +5,7 @@ use super::sched::Sched;
 use super::timed_fd::TimedFd;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::Result;
-use crate::host::Kind;
+use crate::host::{Kind, renew_fd};
 
 pub(crate) struct PollFd(TimedFd);
 
@@ -42,18 +42,10 @@ impl PollFd {
         });
     }
 
-    /// In a fork child: the fd is shared with the parent. A new one takes its number.
+    /// In a fork child: the fd is shared with the parent. A new one takes its number, if there is one.
     pub(crate) fn renew(&self, s: &Sched) {
-        self.0.renew(|old| {
-            let new = create(s.clock().kind());
-            if new >= 0 {
-                // SAFETY: both are ours.
-                unsafe {
-                    libc::dup3(new, old, libc::O_CLOEXEC);
-                    libc::close(new);
-                }
-            }
-        });
+        self.0
+            .renew(|old| renew_fd(old, || create(s.clock().kind())));
     }
 
     /// Sets it to the wake time.

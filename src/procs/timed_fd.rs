@@ -75,11 +75,13 @@ impl TimedFd {
         self.lock.unlock();
     }
 
-    /// In a fork child, which has one thread: what is behind the number is changed by `renew`.
-    pub(crate) fn renew(&self, renew: impl FnOnce(i32)) {
+    /// In a fork child, which has one thread: what is behind the number is changed by `renew`. False: it is closed.
+    pub(crate) fn renew(&self, renew: impl FnOnce(i32) -> bool) {
         let fd = self.fd.load(Ordering::Relaxed);
         if fd >= 0 {
-            renew(fd);
+            if !renew(fd) {
+                self.fd.store(-1, Ordering::Relaxed);
+            }
             self.set.store(UNKNOWN, Ordering::Relaxed);
         }
     }

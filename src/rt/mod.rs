@@ -294,7 +294,7 @@ pub(crate) fn after_fork() -> Result<()> {
     if !procs::forked() {
         return Ok(());
     }
-    let had_poller = RT.poller.disown();
+    let had_poller = RT.poller.renew()?;
     procs::after_fork(|s| {
         time::after_fork(s);
         time::pending_correction(s)
@@ -314,7 +314,6 @@ pub(crate) fn after_fork() -> Result<()> {
         let _ = procs::p_free(p);
     }
     if had_poller {
-        RT.poller.open()?;
         netpoll::after_fork();
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
 use crate::procs::{Sched, time_sleep_until};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Events taken at a time.
 const EVENTS: usize = 64;
@@ -25,6 +25,8 @@ pub(super) struct Poller {
     timer: AtomicI32,
     stop: AtomicI32,
     deadline: Deadline,
+    /// In a fork child: the parent's was given up, and there is no other yet.
+    disowned: AtomicBool,
 }
 
 impl Poller {
@@ -34,6 +36,7 @@ impl Poller {
             timer: AtomicI32::new(-1),
             stop: AtomicI32::new(-1),
             deadline: Deadline::new(),
+            disowned: AtomicBool::new(false),
         }
     }
 
@@ -80,16 +83,22 @@ impl Poller {
     }
 
     /// In a fork child, before any timer is touched: what is shared with the parent is given
-    /// up, for to set it would set the parent's. True if there was something.
-    pub(super) fn disown(&self) -> bool {
-        let was_open = self.is_open();
-        for fd in [&self.epoll, &self.timer, &self.stop] {
-            if was_open {
+    /// up, for to set it would set the parent's, and replaced. True if there was something. If that
+    /// fails it may be called again.
+    pub(super) fn renew(&self) -> Result<bool> {
+        if self.is_open() {
+            self.disowned.store(true, Ordering::Relaxed);
+            for fd in [&self.epoll, &self.timer, &self.stop] {
                 // SAFETY: ours; the child has one thread.
                 unsafe { libc::close(fd.swap(-1, Ordering::Relaxed)) };
             }
         }
-        was_open
+        let had_one = self.disowned.load(Ordering::Relaxed);
+        if had_one {
+            self.open()?;
+            self.disowned.store(false, Ordering::Relaxed);
+        }
+        Ok(had_one)
     }
 
     pub(super) fn fork_lock(&self) {

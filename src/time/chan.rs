@@ -19,7 +19,7 @@ use crate::engine::{
     modtimer_quietly, next_tick,
 };
 use crate::error::{Error, Result};
-use crate::host::{Inside, acquire, tsan};
+use crate::host::{Inside, acquire, renew_fd, tsan};
 use crate::procs::{Sched, Waiter};
 use crate::sync::{AtomicU32, Guarded, Ordering};
 use std::ffi::c_void;
@@ -125,6 +125,12 @@ impl Woken<'_> {
             }
         }
     }
+}
+
+/// What gt_timer_fd gives, or below 0.
+pub(super) fn new_fd() -> i32 {
+    // SAFETY: takes no memory of ours.
+    unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }
 }
 
 /// What a waiter is handed instead of a value (which is above 0).
@@ -349,19 +355,16 @@ impl Inner {
         }
     }
 
-    /// In a fork child: a descriptor that is shared with the parent is replaced.
+    /// In a fork child: a descriptor that is shared with the parent is replaced. If there is none to be
+    /// had, nobody waits by one any more.
     pub(super) fn renew_fd(&mut self) {
         if self.fd < 0 {
             return;
         }
-        // SAFETY: these calls take no memory of ours.
-        unsafe {
-            let new = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-            if new >= 0 {
-                libc::dup3(new, self.fd, libc::O_CLOEXEC);
-                libc::close(new);
-                self.readable = false;
-            }
+        self.readable = false;
+        if !renew_fd(self.fd, new_fd) {
+            self.fd = -1;
+            self.blocked -= 1;
         }
         self.update_fd();
     }

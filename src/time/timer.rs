@@ -1,7 +1,7 @@
 //! Timers with channels: Go's `newTimer`, `stopTimer`, `resetTimer`, and what a program can ask
 //! of one but for receiving (recv.rs). The channel itself is in chan.rs.
 
-use super::chan::{Chan, ChanRef, Woken, alarm, lookup, release};
+use super::chan::{Chan, ChanRef, Woken, alarm, lookup, new_fd, release};
 use super::when;
 use crate::engine::{self, CHAN, Counter, FREED, Procs, SHUTDOWN, TimerRef, deltimer};
 use crate::error::{Error, Result};
@@ -86,8 +86,7 @@ pub(crate) fn timer_fd(s: &Sched, t: TimerRef) -> Result<i32> {
         if i.fd >= 0 {
             return Ok(i.fd);
         }
-        // SAFETY: takes no memory of ours.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        let fd = new_fd();
         if fd < 0 {
             return Err(Error::MFile);
         }
