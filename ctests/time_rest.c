@@ -178,3 +178,31 @@ TEST(chan_alarm_goes_with_its_receiver, 20)
     free_p(p);
     close_sched(s);
 }
+
+/* One who is given up leaves the queue, and the others keep their order, whether there is a descriptor or not. */
+TEST(chan_order_after_one_is_given_up, 20)
+{
+    gt_sched *s = virtual_sched();
+    gt_p *p = new_p(s);
+    gt_timer *t = must(gt_sched_new_timer(s, 10));
+    struct waiter w[3];
+
+    CHECK_GE(gt_timer_fd(t), 0);
+    CHECK_EQ(gt_timer_stop(t), 1);
+    for (int i = 0; i < 3; i++) {
+        receiver_start(&w[i], t);
+        CHECK_EQ(waiter_blocked(&w[i]), 1);
+    }
+    CHECK_EQ(gt_synctest_join(s), 0);
+    CHECK_EQ(gt_timer_recv(t, NULL), GT_EDEADLK);
+    CHECK_EQ(gt_synctest_leave(s), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(gt_timer_reset(t, 10), 0);
+        CHECK_EQ(gt_sched_advance(s, 10), 1);
+        CHECK_EQ(waiter_join(&w[i]), 0);
+    }
+    CHECK_EQ(gt_timer_free(t), 0);
+    check_conserved(s);
+    free_p(p);
+    close_sched(s);
+}
