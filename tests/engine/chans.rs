@@ -215,9 +215,14 @@ impl World {
             }
         };
         let failed = self.nomem(got.into());
-        self.end_moving(done_if(!for_ever && !failed, Done::Old));
+        let call = self.end_moving(done_if(!for_ever && !failed, Done::Old));
         self.m().receiving = None;
-        self.hide(-1);
+        if call.end.is_some_and(|e| e < end) {
+            // Served before the alarm, which stays until it goes off, and finds nothing to do.
+            self.m().alarms_left.insert(k);
+        } else {
+            self.hide(-1);
+        }
         if for_ever || failed {
             let want = if failed { GT_ENOMEM } else { GT_EDEADLK };
             return self.same("gt_timer_recv for ever", got.into(), &[want.into()]);
@@ -225,6 +230,7 @@ impl World {
         self.same("gt_timer_recv", got.into(), &[0]);
         self.same("what was sent", sent, &[c.when]);
         let mut m = self.m();
+        let end = call.end.unwrap_or(end);
         self.same("the clock", m.clock, &[end]);
         let mut c = c;
         c.settle(end);

@@ -162,11 +162,24 @@ impl World {
         }
         let (clock, receiving) = self.see(|m| (m.clock, m.receiving));
         if receiving == Some(k) {
+            // This look has given the receiver his value, if its time has come: slack puts off
+            // the alarm only.
+            let mut m = self.m();
+            let call = m.calls.last_mut();
+            if let Some(end) = call.and_then(|call| call.end.as_mut())
+                && c.when != 0
+                && (c.when..*end).contains(&clock)
+            {
+                *end = clock;
+            }
             return;
         }
         if c.fd < 0 {
             // In no heap, or with an entry that is dead.
-            let want = [GT_TIMER_REMOVED.into(), GT_TIMER_MODIFIED.into()];
+            let mut want = vec![GT_TIMER_REMOVED.into(), GT_TIMER_MODIFIED.into()];
+            if self.m().alarms_left.contains(&k) {
+                want.push(GT_TIMER_WAITING.into());
+            }
             self.same(
                 "the state of a channel timer without an alarm",
                 status.into(),

@@ -23,6 +23,7 @@ mod wrong;
 use gotimer::*;
 use ops::*;
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 const MAX: i64 = GT_MAX_WHEN;
@@ -176,6 +177,8 @@ pub(super) struct Model {
     ever_hidden: bool,
     /// The channel timer that is being received from, blocked.
     receiving: Option<usize>,
+    /// Channel timers that may have an alarm though nobody waits for them.
+    alarms_left: BTreeSet<usize>,
     /// Joined the bubble.
     joined: bool,
     /// How often a callback moved the clock, or ran timers for a time that it gave.
