@@ -1,6 +1,7 @@
 /* A fork child that has no descriptors for the runtime's poller: it is told, and may try again. */
 #include "rtkit.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -104,4 +105,58 @@ TEST(fork_without_descriptors_of_its_own, 30)
     CHECK_EQ(gt_timer_free(sh.ch), 1);
     free_p(sh.p);
     close_sched(sh.s);
+}
+
+struct closed {
+    gt_sched *s;
+    gt_p *p;
+    int fd, poller[3];
+};
+
+static void closes_all(void *arg)
+{
+    struct closed *c = arg;
+    struct counter n = {0};
+    gt_timer *t;
+    gt_netpoll *pd;
+    int pipes[2];
+
+    CHECK_EQ(close(c->fd), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(close(c->poller[i]), 0);
+    CHECK_EQ(gt_after_fork(), 0);
+    CHECK_GE(fcntl(c->fd, F_GETFD), 0);              /* it is there without being asked for */
+    CHECK_EQ(gt_p_fd(c->p), c->fd);
+    rt_start(1);
+    CHECK_EQ(pipe(pipes), 0);
+    CHECK((pd = gt_netpoll_open(pipes[0])) != NULL);
+    CHECK_EQ(write(pipes[1], "x", 1), 1);
+    CHECK_EQ(gt_netpoll_wait(pd, GT_READ), 0);
+    CHECK_EQ(gt_netpoll_close(pd), 0);
+    t = must(gt_timer_new(c->s, count_run, &n, NULL));
+    CHECK_EQ(gt_addtimer(t, gt_nanotime(c->s), 0), 0);
+    CHECK_EQ(readable_within(c->fd, 10000), 1);
+    CHECK_EQ(gt_timer_free(t), 1);
+    rt_stop();
+    child_is_done();
+}
+
+/* A child that has closed all that it inherited, as servers do: none of what the library opens then takes a
+ * number that another part of it still keeps. */
+TEST(fork_closes_all_descriptors, 30)
+{
+    struct closed c = {.s = gt_sched_new(NULL)};
+
+    needs_own_threads();
+    c.p = new_p(c.s);
+    c.fd = gt_p_fd(c.p);
+    for (int i = 0; i < 3; i++)
+        CHECK_GE(c.poller[i] = dup(0), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(close(c.poller[i]), 0);
+    rt_start(1);                                     /* the lowest numbers that are free */
+    in_child(closes_all, &c);
+    rt_stop();
+    free_p(c.p);
+    close_sched(c.s);
 }

@@ -104,7 +104,9 @@ pub unsafe extern "C" fn gt_runtime_start(config: *const gt_runtime_config) -> c
 }
 
 /// Stops the built-in runtime: waits for callbacks under way and ends its threads. While one
-/// is under way, timers go on, since it may wait for them. Armed
+/// is under way, timers go on, since it may wait for them. So stop before those timers whose
+/// callbacks follow one another without a gap and wait for timers in gt_timer_recv: it may have
+/// no end as long as they do. Armed
 /// timers stay armed; they fire when it is started again. Who waits in gt_timer_recv or
 /// gt_netpoll_wait goes on waiting, for that.
 ///

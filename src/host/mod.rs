@@ -26,9 +26,9 @@ pub(crate) fn renew_fd(fd: i32, create: impl Fn() -> i32) -> bool {
         if new < 0 {
             libc::close(fd); // which makes room for one
             new = create();
-            if new == fd {
-                return true;
-            }
+        }
+        if new == fd {
+            return true; // it was closed, by us or by the program
         }
         let renewed = new >= 0 && libc::dup3(new, fd, libc::O_CLOEXEC) == fd;
         if new >= 0 {

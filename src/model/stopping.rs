@@ -145,3 +145,46 @@ fn model_stop_seen_once() {
         ],
     );
 }
+
+impl World {
+    /// How often one looks until it is his turn.
+    fn looks(&self, mine: &mut Looks) -> u32 {
+        for n in 1.. {
+            match self.look(mine) {
+                Turn::Yours => return n,
+                Turn::NotYet => {}
+                Turn::Over => break,
+            }
+        }
+        unreachable!("somebody is in a callback");
+    }
+}
+
+/// One who goes after his turn has ended it: the next one's turn comes as soon. While he is in it, it comes
+/// later, but no more so than there are turns under way.
+#[test]
+fn model_stop_turns_and_who_goes() {
+    model(
+        0,
+        false,
+        [|w| {
+            assert!(w.stopping.begin_pass());
+            w.stopping.begin();
+            let mut spares: [Looks; 8] = Default::default();
+            let first = w.looks(&mut spares[0]);
+            w.stopping.end_pass();
+            w.lock.lock();
+            // SAFETY: the lock is held; there is no other reference.
+            unsafe { w.turns.get() }.leave(&spares[0]);
+            w.lock.unlock();
+            assert_eq!(w.looks(&mut spares[1]), first);
+            let mut last = first;
+            for (i, spare) in (1..).zip(&mut spares[2..]) {
+                let n = w.looks(spare);
+                assert_eq!(n, last + (i > 1) as u32);
+                last = n;
+            }
+            true
+        }],
+    );
+}

@@ -10,6 +10,7 @@
 use super::deadline::Deadline;
 use crate::engine::{MAX_WHEN, Procs};
 use crate::error::{Error, Result};
+use crate::host::renew_fd;
 use crate::procs::{Sched, time_sleep_until};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -49,24 +50,8 @@ impl Poller {
         if self.is_open() {
             return Ok(());
         }
-        // SAFETY: these calls take no memory of ours.
-        let (epoll, timer, stop) = unsafe {
-            (
-                libc::epoll_create1(libc::EPOLL_CLOEXEC),
-                libc::timerfd_create(
-                    libc::CLOCK_MONOTONIC,
-                    libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
-                ),
-                libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK),
-            )
-        };
-        // The timer's edge wakes one worker; the stop wakes all, as long as it is set.
-        let good = epoll >= 0
-            && timer >= 0
-            && stop >= 0
-            && add(epoll, timer, libc::EPOLLIN | libc::EPOLLET, TIMER) == 0
-            && add(epoll, stop, libc::EPOLLIN, STOP) == 0;
-        if !good {
+        let [epoll, timer, stop] = CREATE.map(|create| create());
+        if !watch(epoll, timer, stop) {
             for fd in [epoll, timer, stop] {
                 if fd >= 0 {
                     // SAFETY: ours, and nobody knows it.
@@ -88,9 +73,24 @@ impl Poller {
     pub(super) fn renew(&self) -> Result<bool> {
         if self.is_open() {
             self.disowned.store(true, Ordering::Relaxed);
-            for fd in [&self.epoll, &self.timer, &self.stop] {
-                // SAFETY: ours; the child has one thread.
-                unsafe { libc::close(fd.swap(-1, Ordering::Relaxed)) };
+            let fds = [&self.epoll, &self.timer, &self.stop];
+            // Each keeps its number: others may be of ours too, which the program has closed.
+            let renewed = fds.map(|fd| fd.load(Ordering::Relaxed));
+            let renewed = std::array::from_fn(|i| match renew_fd(renewed[i], CREATE[i]) {
+                true => renewed[i],
+                false => -1,
+            });
+            let [epoll, timer, stop] = renewed;
+            if watch(epoll, timer, stop) {
+                self.deadline.forget();
+            } else {
+                for (fd, now) in fds.into_iter().zip(renewed) {
+                    fd.store(-1, Ordering::Relaxed);
+                    if now >= 0 {
+                        // SAFETY: ours; the child has one thread.
+                        unsafe { libc::close(now) };
+                    }
+                }
             }
         }
         let had_one = self.disowned.load(Ordering::Relaxed);
@@ -197,6 +197,29 @@ impl Poller {
         // SAFETY: takes no memory of ours. It fails if fd was closed, and so removed, before.
         unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
+}
+
+/// They make the epoll, its timerfd, and its eventfd; or give what is below 0.
+const CREATE: [fn() -> i32; 3] = [
+    // SAFETY: these calls take no memory of ours.
+    || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) },
+    || {
+        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+        // SAFETY: as above.
+        unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }
+    },
+    // SAFETY: as above.
+    || unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) },
+];
+
+/// Are all three there, and does the epoll watch the others? The timer's edge wakes one worker; the
+/// stop wakes all, as long as it is set.
+fn watch(epoll: i32, timer: i32, stop: i32) -> bool {
+    epoll >= 0
+        && timer >= 0
+        && stop >= 0
+        && add(epoll, timer, libc::EPOLLIN | libc::EPOLLET, TIMER) == 0
+        && add(epoll, stop, libc::EPOLLIN, STOP) == 0
 }
 
 /// 0, or an errno.

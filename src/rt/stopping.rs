@@ -50,6 +50,11 @@ impl Turns {
             over: false,
         }
     }
+
+    /// Who looks again, or goes, has ended his last turn.
+    pub(crate) fn leave(&mut self, mine: &Looks) {
+        self.ended |= self.begun == mine.last;
+    }
 }
 
 impl Stopping {
@@ -106,12 +111,14 @@ impl Stopping {
 
     /// The runtime is being stopped: those who have ended their passes take turns in running timers,
     /// one after the other. Where there is always something to run, there would always be somebody in a
-    /// callback then: so whenever a turn begins while the last one is under way, the next one is waited
-    /// for twice as long.
+    /// callback then: so whenever a turn begins while the last one is under way, the next ones are waited
+    /// for longer. Twice as long when as many turns have begun so as callbacks are under way: these may
+    /// all wait, and what each of them waits for takes a turn.
     pub(crate) fn look(&self, turns: &mut Turns, mine: &mut Looks) -> Turn {
-        turns.ended |= turns.begun == mine.last;
+        turns.leave(mine);
         // Once so is enough: who is told in begin_pass that there shall be none was counted for a moment.
-        turns.over |= self.passes.load(Ordering::Acquire) == 0;
+        let passes = self.passes.load(Ordering::Acquire);
+        turns.over |= passes == 0;
         if turns.over {
             return Turn::Over;
         }
@@ -128,7 +135,8 @@ impl Stopping {
             }
             Some(_) => {
                 if !turns.ended {
-                    turns.looks = turns.looks.saturating_mul(2);
+                    let longer = (turns.looks / u64::from(passes)).max(1);
+                    turns.looks = turns.looks.saturating_add(longer);
                 }
                 turns.awaited = false;
                 turns.ended = false;

@@ -92,14 +92,15 @@ pub(super) fn syscall(enter: bool) {
 }
 
 /// A spare leaves when there are enough without it.
-fn leaves() -> bool {
-    RT.with(|_| {
+fn leaves(looks: &Looks) -> bool {
+    RT.with(|state| {
         let spares = RT.spares.load(Ordering::Relaxed);
         let there = RT.workers.load(Ordering::Relaxed) + spares;
         let enough =
             there > RT.workers.load(Ordering::Relaxed) + RT.blocked.load(Ordering::Relaxed);
         if enough {
             RT.spares.store(spares - 1, Ordering::Relaxed);
+            state.turns.leave(looks);
         }
         enough
     })
@@ -117,7 +118,7 @@ pub(super) fn run(s: &'static Sched, p: Option<&'static P>) {
             // It fails only while there is no memory. What callbacks arm goes to another P then.
             bound = acquirep(p).is_ok();
         }
-        if p.is_none() && leaves() {
+        if p.is_none() && leaves(&looks) {
             RT.poller.arm(s); // the wake that brought us here was for somebody
             return;
         }
