@@ -279,8 +279,8 @@ TEST(again_bubble_callback_of_one_who_leaves_waits, 10)
     CHECK_EQ(gt_synctest_wait(s), 0);
     t = must(gt_sched_after_func(s, MS, sleeps_in_a_callback, s, NULL));
     CHECK_EQ(gt_synctest_leave(s), 0);
-    CHECK_EQ(inner.runs, 1);
     bubble_end(&other);
+    CHECK_EQ(inner.runs, 1);       /* by who left, or by the other one, who moved the clock before */
     CHECK_EQ(gt_timer_free(t), 0);
     check_conserved(s);
     close_sched(s);

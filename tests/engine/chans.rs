@@ -202,7 +202,10 @@ impl World {
         if !driven && !ends {
             return;
         }
-        self.see(|m| (m.fuel, m.receiving) = (0, Some(k)));
+        self.see(|m| {
+            (m.fuel, m.receiving) = (0, Some(k));
+            m.alarms_left.remove(&k)
+        });
         self.hide(1);
         self.begin_moving(if for_ever { clock } else { end }, true);
         let mut sent = -7;
@@ -217,10 +220,7 @@ impl World {
         let failed = self.nomem(got.into());
         let call = self.end_moving(done_if(!for_ever && !failed, Done::Old));
         self.m().receiving = None;
-        if call.end.is_some_and(|e| e < end) {
-            // Served before the alarm, which stays until it goes off, and finds nothing to do.
-            self.m().alarms_left.insert(k);
-        } else {
+        if !self.m().alarms_left.contains(&k) {
             self.hide(-1);
         }
         if for_ever || failed {

@@ -163,14 +163,13 @@ impl World {
         let (clock, receiving) = self.see(|m| (m.clock, m.receiving));
         if receiving == Some(k) {
             // This look has given the receiver his value, if its time has come: slack puts off
-            // the alarm only.
-            let mut m = self.m();
-            let call = m.calls.last_mut();
-            if let Some(end) = call.and_then(|call| call.end.as_mut())
-                && c.when != 0
-                && (c.when..*end).contains(&clock)
-            {
-                *end = clock;
+            // the alarm only. That stays until it goes off, and finds nothing to do.
+            if c.when != 0 && c.when <= clock {
+                let mut m = self.m();
+                m.alarms_left.insert(k);
+                if let Some(end) = m.calls.last_mut().and_then(|call| call.end.as_mut()) {
+                    *end = clock.min(*end);
+                }
             }
             return;
         }
