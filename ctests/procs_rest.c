@@ -1,4 +1,4 @@
-/* Ps and scheds, the rest: descriptor 0, what a slot's next P finds, many Ps. */
+/* Ps and scheds, the rest: descriptor 0, what a slot's next P finds, many Ps, a fork child's descriptors. */
 #include "rtkit.h"
 
 #include <errno.h>
@@ -67,6 +67,23 @@ TEST(p_new_has_no_old_wake, 10)
     close_sched(s);
 }
 
+/* Nor the old one's descriptor, which is closed. */
+TEST(p_new_has_no_old_descriptor, 10)
+{
+    gt_sched *s = virtual_sched();
+    gt_p *p = new_p(s);
+    int fd = gt_p_fd(p);
+
+    CHECK_GE(fd, 0);
+    free_p(p);
+    CHECK_EQ(fcntl(fd, F_GETFD), -1);
+    p = new_p(s);
+    CHECK_EQ(gt_p_fd(p), fd);                            /* the lowest number that is free */
+    CHECK_GE(fcntl(fd, F_GETFD), 0);
+    free_p(p);
+    close_sched(s);
+}
+
 /* As many Ps as go into three words of the table: each is found by those who look for what is due. */
 TEST(ps_of_several_words_are_all_found, 20)
 {
@@ -123,4 +140,44 @@ TEST(ps_take_turns, 20)
     for (int i = 0; i < N; i++)
         free_p(p[i]);
     close_sched(s);
+}
+
+struct forked {
+    gt_sched *s;
+    gt_p *p;
+    gt_timer *zero, *bare;
+};
+
+static void numbers_in_child(void *arg)
+{
+    struct forked *f = arg;
+
+    CHECK_EQ(gt_after_fork(), 0);
+    CHECK_EQ(gt_timer_reset(f->bare, 10), 1);
+    CHECK_EQ(gt_p_num_timers(f->p), 1);                  /* nobody waits for this one, here neither */
+    CHECK_EQ(gt_timer_fd(f->zero), 0);
+    CHECK_EQ(gt_sched_advance(f->s, 10), 1);
+    CHECK_EQ(readable(0), 1);
+    CHECK_EQ(gt_timer_try_recv(f->bare, NULL), 1);
+    child_is_done();
+}
+
+/* In a fork child a channel's descriptor is its own too if it is number 0, and a channel without one still has
+ * none. */
+TEST(fork_channels_with_number_0_and_with_none, 20)
+{
+    struct forked f = {.s = virtual_sched()};
+
+    f.p = new_p(f.s);
+    f.zero = must(gt_sched_new_timer(f.s, 10));
+    f.bare = must(gt_sched_new_timer(f.s, 10));
+    CHECK_EQ(close(0), 0);
+    CHECK_EQ(gt_timer_fd(f.zero), 0);
+    CHECK_EQ(gt_p_num_timers(f.p), 1);
+    in_child(numbers_in_child, &f);
+    CHECK_EQ(readable(0), 0);                            /* what the child did is not seen here */
+    CHECK_EQ(gt_timer_free(f.zero), 1);
+    CHECK_EQ(gt_timer_free(f.bare), 1);
+    free_p(f.p);
+    close_sched(f.s);
 }
