@@ -73,6 +73,9 @@ static void arms_for_now(void *arg)
     CHECK_EQ(gt_timer_reset(sh->ch, 0), 1);
     CHECK_EQ(gt_check_timers(sh->p, 0, NULL, NULL), 1);
     CHECK_EQ(gt_timer_try_recv(sh->ch, NULL), 1);
+    CHECK_EQ(gt_timer_reset(sh->ch, 3600 * SEC), 0);
+    CHECK_EQ(gt_p_num_timers(sh->p), 0);                 /* nobody waits for it any more */
+    CHECK_EQ(gt_timer_stop(sh->ch), 1);
     CHECK_EQ(gt_resettimer(sh->t, gt_nanotime(sh->s), 0), 0);
     CHECK_EQ(gt_timer_reset(sh->ch, 0), 0);
     CHECK_GT(gt_timer_when(sh->ch) + 1, 0);
