@@ -90,7 +90,8 @@ pub extern "C" fn gt_last_error() -> c_int {
 /// passes, an argument that one of them was about to drop, and a green thread that one of them
 /// was about to wake: gt_host.ready is not called for it any more. The descriptors of gt_p_fd and
 /// gt_timer_fd keep their numbers, but are the child's own; one for which there is none to be had is
-/// closed, and may be asked for again.
+/// closed, and may be asked for again. So a child that closes all that it inherited opens nothing
+/// else before this call.
 ///
 /// Threads: the child's only one. Callback: yes.
 /// Returns: 0, also where there was no fork; GT_EMFILE (the built-in runtime was used, and there are no
