@@ -1,7 +1,7 @@
 //! A P's descriptor (src/procs/timed_fd.rs): it never stands at a later time than the P's wake
 //! time, whoever sets it or opens it, and nobody sets one that is closed.
 
-use super::explore;
+use super::{explore, side_by_side};
 use crate::procs::timed_fd::TimedFd;
 use crate::sync::{AtomicI64, Ordering};
 use loom::cell::UnsafeCell;
@@ -83,13 +83,7 @@ fn model<const N: usize>(open: bool, threads: [fn(&World); N], end: fn(&World, i
         if open {
             w.open();
         }
-        let handles = threads.map(|f| {
-            let w = w.clone();
-            loom::thread::spawn(move || f(&w))
-        });
-        for h in handles {
-            h.join().unwrap();
-        }
+        side_by_side(&w, threads);
         // SAFETY: all threads have ended.
         end(&w, w.kernel.with(|k| unsafe { *k }));
     });

@@ -2,7 +2,7 @@
 //! whole. And what a thread leaves at its end, which the next one has for itself
 //! (src/procs/blocks.rs).
 
-use super::explore;
+use super::{explore, side_by_side};
 use crate::engine::{Block, Forking, Writer};
 use crate::host::{Hooks, Host};
 use crate::procs::blocks::Blocks;
@@ -55,13 +55,7 @@ impl World {
 fn model<const N: usize>(fenced: bool, preemptions: usize, threads: [fn(&World); N]) {
     explore(N, preemptions, fenced, move || {
         let w = world();
-        let handles = threads.map(|f| {
-            let w = w.clone();
-            loom::thread::spawn(move || f(&w))
-        });
-        for h in handles {
-            h.join().unwrap();
-        }
+        side_by_side(&w, threads);
         // SAFETY: all threads have ended.
         unsafe { w.blocks.destroy(&w.host) };
     });
